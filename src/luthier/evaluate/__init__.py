@@ -1,0 +1,1 @@
+"""Base against fine-tuned on held-out rows: answers, graders, paired statistics, verdict."""

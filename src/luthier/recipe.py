@@ -1,0 +1,137 @@
+"""The one typed description of a run.
+
+The text under each field is the only place an option is described: `--help`, the reference pages and the JSON schema are
+made from it. `auto` stands for a value that a rule resolves to a number before the first step (`luthier.advise`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Auto = Literal["auto"]
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=0.8)]
+
+
+class Section(BaseModel):
+    """A frozen part of a recipe that rejects unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+
+
+class DataRecipe(Section):
+    """What to learn from."""
+
+    train: str | None = None
+    """The examples: a JSONL file in OpenAI's chat format."""
+    validation: str | None = None
+    """A separate validation file. Without it, a share of the examples is held out."""
+    test: str | None = None
+    """A separate test file. Without it, a share of the examples is held out."""
+    validation_share: Share = 0.1
+    """The share of examples held out for choosing the best epoch, where there is no validation file."""
+    test_share: Share = 0.1
+    """The share of examples held out for the verdict, where there is no test file."""
+    on_invalid: Literal["stop", "drop"] = "stop"
+    """What to do with a row that is broken: `stop` before any training, or `drop` it, counted and listed in
+    `data/rejected.jsonl`."""
+    on_too_long: Literal["stop", "drop"] = "stop"
+    """What to do with a row longer than `model.max_length`: `stop`, or `drop` it, counted and listed. A row is never
+    cut."""
+    max_train: Count | None = None
+    """Train on this many examples at most, chosen by the seed. The report says that the run was shortened."""
+
+
+class ModelRecipe(Section):
+    """What to start from."""
+
+    base: str = "smollm2-135m"
+    """The base model: a name from `luthier models list`, a folder in Hugging Face's layout, or a hub id."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """The type of the frozen weights and their products. `auto`: bfloat16 where the processor multiplies it natively,
+    else float32. The adapter is float32 always."""
+    max_length: Count | Auto = "auto"
+    """The longest example in tokens. `auto`: the model's own context."""
+
+
+class AdapterRecipe(Section):
+    """The LoRA adapter, in PEFT's words."""
+
+    r: Count | Auto = "auto"
+    """The rank of the two adapter matrices. `auto`: 16."""
+    lora_alpha: Annotated[float, Field(gt=0)] | Auto = "auto"
+    """The adapter's product is scaled by `lora_alpha / r`. `auto`: twice the rank."""
+    lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The probability of dropping an input of the adapter during training."""
+    target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    """The linear layers that get an adapter: `all-linear` (all but the output head) or a list of names such as
+    `[q_proj, v_proj]`."""
+
+
+class TrainRecipe(Section):
+    """How to train."""
+
+    n_epochs: Annotated[int, Field(ge=1, le=50)] | Auto = "auto"
+    """Passes over the training examples. `auto`: 3, more for few examples, fewer for very many."""
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] | Auto = "auto"
+    """The peak learning rate. `auto`: by the model's width; rates for full fine-tuning teach an adapter nothing."""
+    batch_size: Count | Auto = "auto"
+    """Examples a step. `auto`: 4, 8 or 16 by the number of examples."""
+    max_batch_tokens: Count = 4096
+    """Tokens computed at once. A batch with more is computed in parts whose gradients add up to the same step."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """How the learning rate falls after the warm-up."""
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """The share of all steps over which the learning rate rises from zero."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """AdamW's decoupled weight decay."""
+    max_grad_norm: Annotated[float, Field(gt=0)] | None = 1.0
+    """Gradients with a larger norm are scaled down to it; null turns this off."""
+    early_stopping_patience: Count | None = 2
+    """Stop after this many epochs without a lower validation loss; null turns this off. The best epoch is kept either
+    way."""
+    max_steps: Count | None = None
+    """Stop after this many steps. The report says that the run was shortened."""
+    checkpoint_every_s: Annotated[float, Field(ge=0)] = 60.0
+    """Seconds between checkpoints inside an epoch; 0 writes one after each step. A checkpoint is also written after
+    each epoch and when stopped."""
+
+
+class EvaluateRecipe(Section):
+    """How to judge."""
+
+    grader: Literal["auto", "exact", "json", "contains", "label"] = "auto"
+    """How an answer is scored. `auto` chooses by what the training answers look like."""
+    max_samples: Count | None = None
+    """Judge on this many test rows at most, chosen by the seed. The report says that the run was shortened."""
+    max_new_tokens: Count | Auto = "auto"
+    """The longest answer in tokens. `auto`: half as long again as the longest training answer, at least 32. Answers
+    that reach it are counted."""
+    batch_size: Count = 32
+    """Answers generated side by side."""
+    minimum_gain: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """The smallest gain worth having. A test that could not have shown it is called UNDERPOWERED, not NO DIFFERENCE
+    SHOWN."""
+
+
+class OutputRecipe(Section):
+    """Where to write."""
+
+    dir: str | None = None
+    """The run folder. Without it, a new folder under `runs/`."""
+
+
+class Recipe(Section):
+    """A run, whole: what goes in, what is done, what comes out."""
+
+    data: DataRecipe = DataRecipe()
+    model: ModelRecipe = ModelRecipe()
+    adapter: AdapterRecipe = AdapterRecipe()
+    train: TrainRecipe = TrainRecipe()
+    evaluate: EvaluateRecipe = EvaluateRecipe()
+    output: OutputRecipe = OutputRecipe()
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
+    """Decides the split, the order of rows, the adapter's first values and its dropout. Same inputs and seed, same
+    bytes."""

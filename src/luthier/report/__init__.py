@@ -1,0 +1,1 @@
+"""The report a person reads (HTML, terminal) and the one a program reads (JSON)."""
