@@ -40,6 +40,10 @@ class DataRecipe(Section):
     on_too_long: Literal["stop", "drop"] = "stop"
     """What to do with a row longer than `model.max_length`: `stop`, or `drop` it, counted and listed. A row is never
     cut."""
+    on_overlap: Literal["drop", "stop", "keep"] = "drop"
+    """What to do with a training row that a separate validation or test file holds too (equal, nearly equal, or the
+    same opening user message): `drop` it from training, counted and listed, `stop`, or `keep` it, and the report says
+    that the score cannot be trusted."""
     max_train: Count | None = None
     """Train on this many examples at most, chosen by the seed. The report says that the run was shortened."""
 

@@ -1,1 +1,1 @@
-"""TBD."""
+"""Decides before spending: what each `auto` becomes, and why."""

@@ -1,1 +1,1 @@
-"""TBD."""
+"""The `luthier` command: parses, calls the SDK, prints."""

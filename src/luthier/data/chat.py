@@ -38,6 +38,11 @@ class Example:
         return tools
 
     @property
+    def text(self) -> str:
+        """The row as one line of JSON."""
+        return orjson.dumps(self.row).decode()
+
+    @property
     def content_hash(self) -> str:
         """128 bits of the row's canonical JSON: equal for equal rows, wherever they stand."""
         return hashlib.blake2b(orjson.dumps(self.row, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()

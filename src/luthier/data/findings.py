@@ -1,11 +1,88 @@
-"""What a check has to say, and where."""
+"""What a check has to say, and where.
+
+A `Rule` is one line of the catalogue: a code with its severity, what it says and the remedy. A rule function that sees the
+fault in one row returns a `Problem`. A `FindingBook` gathers the problems of all rows into one `Finding` per rule and file,
+so that one mistake made in 15 rows is said once, with a count, and not 15 times.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Severity = Literal["error", "warning", "info"]
+Group = Literal["file", "message", "text", "set"]
+
+MAX_LINES = 10
+"""A finding lists this many lines; `rows.count` always counts all of them."""
+MAX_DETAILS = 8
+"""A finding's message quotes this many different details, then says how many more there are."""
+_MAX_COUNTED_DETAILS = 1000
+_EXCERPT_CHARS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One kind of finding.
+
+    Attributes:
+        code: stable, kebab-case name. Two rules may share a code with different severities.
+        severity: see `Finding`.
+        group: what the rule looks at: the file's bytes, a row's messages, their text, or the whole set.
+        says: what is wrong, true of every row it is found in.
+        remedy: what to do.
+        fix: what `luthier clean` would do, or None.
+    """
+
+    code: str
+    severity: Severity
+    group: Group
+    says: str
+    remedy: str
+    fix: str | None = None
+
+    def problem(self, detail: str = "", *, text: str | None = None, column: int = 0) -> Problem:
+        """Returns this rule's problem in one row, quoting `text` around its 0-based `column`."""
+        excerpt, place = (None, None) if text is None else _around(text, column)
+        return Problem(self, detail, excerpt, place)
+
+    def finding(self, file: str, lines: Iterable[int], detail: str = "", *, text: str | None = None) -> Finding:
+        """Returns the finding about these rows of a file, for rules that see all rows at once."""
+        lines = list(lines)
+        problem = self.problem(detail, text=text)
+        return Finding(
+            code=self.code,
+            severity=self.severity,
+            file=file,
+            line=lines[0] if lines else 1,
+            rows=Rows(len(lines), tuple(lines[:MAX_LINES])),
+            message=problem.message,
+            remedy=self.remedy,
+            fix=self.fix,
+            excerpt=problem.excerpt,
+            column=problem.column,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A rule broken in one row.
+
+    Attributes:
+        detail: the words that differ from row to row: a key, a role, a column.
+        excerpt, column: as in `Finding`.
+    """
+
+    rule: Rule
+    detail: str = ""
+    excerpt: str | None = None
+    column: int | None = None
+
+    @property
+    def message(self) -> str:
+        """What is wrong in this row."""
+        return f"{self.rule.says}: {self.detail}" if self.detail else self.rule.says
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +169,86 @@ class RejectedRow:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class FindingCounts:
-    """How many findings of each severity."""
+@dataclass(slots=True)
+class _Entry:
+    first: Problem
+    count: int = 0
+    lines: list[int] = field(default_factory=list)
+    details: dict[str, list[int]] = field(default_factory=dict)
+    """For each detail: its rows, and the line of the first of them."""
 
-    errors: int = 0
-    warnings: int = 0
-    infos: int = 0
-    by_code: dict[str, int] = field(default_factory=dict)
+
+class FindingBook:
+    """Gathers problems into findings; its size does not grow with the number of rows."""
+
+    def __init__(self) -> None:
+        self._entries: dict[tuple[str, Rule], _Entry] = {}
+
+    def add(self, file: str, line: int, problems: Iterable[Problem]) -> None:
+        """Notes the problems of one row. A rule broken twice in a row counts one row."""
+        counted: set[Rule] = set()
+        for problem in dict.fromkeys(problems):
+            entry = self._entries.setdefault((file, problem.rule), _Entry(problem))
+            if problem.rule not in counted:
+                counted.add(problem.rule)
+                entry.count += 1
+                if len(entry.lines) < MAX_LINES:
+                    entry.lines.append(line)
+            if problem.detail in entry.details:
+                entry.details[problem.detail][0] += 1
+            elif len(entry.details) < _MAX_COUNTED_DETAILS:
+                entry.details[problem.detail] = [1, line]
+
+    def findings(self) -> list[Finding]:
+        """Returns one finding per rule and file, in the order of their first lines."""
+        return [_finding(file, rule, entry) for (file, rule), entry in self._entries.items()]
+
+
+def _finding(file: str, rule: Rule, entry: _Entry) -> Finding:
+    details = _said(entry)
+    return Finding(
+        code=rule.code,
+        severity=rule.severity,
+        file=file,
+        line=entry.lines[0],
+        rows=Rows(entry.count, tuple(entry.lines)),
+        message=f"{rule.says}: {details}" if details else rule.says,
+        remedy=rule.remedy,
+        fix=rule.fix,
+        excerpt=entry.first.excerpt,
+        column=entry.first.column,
+    )
+
+
+def _said(entry: _Entry) -> str:
+    """Returns the details, the commonest first; a detail of a single row is given with its line."""
+    if len(entry.details) == 1:
+        return next(iter(entry.details))
+    common = sorted(entry.details.items(), key=lambda item: -item[1][0])
+    said = [
+        f"{detail} ({count} rows)" if count > 1 else f"line {line}: {detail}"
+        for detail, (count, line) in common[:MAX_DETAILS]
+    ]
+    more = len(common) - len(said)
+    return "; ".join(said) + (f"; and {more} more" if more else "")
+
+
+def _around(text: str, column: int) -> tuple[str, int]:
+    """Returns the text shortened around a 0-based column, and the column's place in what is left."""
+    start = max(0, min(column - _EXCERPT_CHARS // 2, len(text) - _EXCERPT_CHARS))
+    end = start + _EXCERPT_CHARS
+    before, after = "…" if start else "", "…" if end < len(text) else ""
+    # one character for one character, so that the column stays true
+    shown = "".join(char if char.isprintable() else "·" for char in text[start:end])
+    return before + shown + after, column - start + len(before)
+
+
+def quoted(text: str, limit: int = 60) -> str:
+    """Returns a short, one-line quotation of a text."""
+    line = " ".join(text.split())
+    return f"“{line if len(line) <= limit else line[: limit - 1] + '…'}”"
+
+
+def counted(number: int, noun: str) -> str:
+    """Returns the number with its noun: `1 row`, `1,400 rows`."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -1,0 +1,68 @@
+"""The `luthier` command and what it does with errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import orjson
+import typer
+
+from luthier.cli import data, models, recipe, work
+from luthier.errors import LuthierError
+
+app = typer.Typer(
+    name="luthier",
+    help="Fine-tune a language model on your chat examples, and prove that it beats its base.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for module in (work, data, models, recipe):
+    module.register(app)
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed  # noqa: PLC0415
+
+        typer.echo(f"luthier {installed('luthier')}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit
+
+
+def main() -> None:
+    """Runs the command line; an error becomes one readable message and a fixed exit code, never a traceback."""
+    as_json = "--json" in sys.argv
+    try:
+        app()
+    except LuthierError as error:
+        if as_json:
+            sys.stdout.buffer.write(orjson.dumps(error.to_json(), option=orjson.OPT_INDENT_2) + b"\n")
+        _say(f"\n{type(error).__name__}: {error.message}")
+        if error.hint:
+            _say(f"→ {error.hint}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _say("\nStopped.")
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has gone; what was asked for is done.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        _say(f"\nThe system refused: {place}{error.strerror or error}.")
+        sys.exit(2)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")

@@ -1,0 +1,154 @@
+"""`luthier run`, `train`, `evaluate`, `compare`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from luthier.cli.output import print_json, watching
+from luthier.errors import RecipeError
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+Out = Annotated[str | None, typer.Option("--out", metavar="DIR", help="The run folder. Default: a new one under runs/.")]
+Resume = Annotated[str | None, typer.Option("--resume", metavar="DIR", help="Go on with a run that was stopped.")]
+RecipeFile = Annotated[str | None, typer.Option("--recipe", metavar="FILE", help="A recipe in YAML.")]
+Preset = Annotated[str | None, typer.Option("--preset", metavar="NAME", help="A shipped recipe, such as quick.")]
+Arguments = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[DATA.jsonl] [KEY.PATH=VALUE …]", help="The examples, and recipe values.", show_default=False),
+]
+KEYS_HINT = "`luthier recipe show` lists every key with its value, origin and meaning."
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.command("run", epilog=KEYS_HINT)(run)
+    app.command("train", epilog=KEYS_HINT)(train)
+    app.command("evaluate", epilog=KEYS_HINT)(evaluate)
+    app.command("compare")(compare)
+
+
+def run(
+    arguments: Arguments = None,
+    out: Out = None,
+    resume: Resume = None,
+    recipe: RecipeFile = None,
+    preset: Preset = None,
+    as_json: Json = False,
+) -> None:
+    """Check, split, train, evaluate: from a file of chat examples to a verdict.
+
+    Exit status: 0 if the fine-tuned model is BETTER than its base, 1 if not, more if something is wrong.
+    """
+    from luthier import sdk
+    from luthier.recipe_io import load_recipe
+
+    data, overrides = data_and_overrides(arguments)
+    with watching() as listener:
+        report = sdk.finetune(
+            data,
+            out=out,
+            resume=resume,
+            recipe=load_recipe(file=recipe, preset=preset) if recipe or preset else None,
+            overrides=overrides,
+            listener=listener,
+        )
+    folder = report.recipe.get("output")
+    _show_report(report, as_json, folder)
+
+
+def train(
+    arguments: Arguments = None,
+    out: Out = None,
+    resume: Resume = None,
+    recipe: RecipeFile = None,
+    preset: Preset = None,
+    as_json: Json = False,
+) -> None:
+    """Train an adapter on every row of a file; nothing is held out unless data.validation=FILE is given."""
+    from luthier import sdk
+    from luthier.recipe_io import load_recipe
+
+    data, overrides = data_and_overrides(arguments)
+    with watching() as listener:
+        summary = sdk.train(
+            data,
+            out=out,
+            resume=resume,
+            recipe=load_recipe(file=recipe, preset=preset) if recipe or preset else None,
+            overrides=overrides,
+            listener=listener,
+        )
+    if as_json:
+        print_json(summary.model_dump())
+    else:
+        loss = f", validation loss {summary.best_valid_loss:.4f}" if summary.best_valid_loss is not None else ""
+        typer.echo(f"Trained {summary.steps} steps; kept step {summary.best_step}{loss}.")
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, or an adapter folder.")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY.PATH=VALUE …]", show_default=False)] = None,
+    data: Annotated[str | None, typer.Option("--data", metavar="FILE", help="Test rows. Default: the run's own.")] = None,
+    out: Annotated[str | None, typer.Option("--out", metavar="DIR", help="Where to write the report.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare a fine-tuned model with its base on held-out rows.
+
+    Exit status: 0 if it is BETTER, 1 if not.
+    """
+    from luthier import sdk
+
+    with watching() as listener:
+        report = sdk.evaluate(model, data=data, out=out, overrides=overrides or (), listener=listener)
+    _show_report(report, as_json, None)
+
+
+def compare(
+    base: Annotated[str, typer.Argument(metavar="BASE.jsonl", help='Lines of {"id", "score"}.')],
+    tuned: Annotated[str, typer.Argument(metavar="TUNED.jsonl", help="The same ids, scored for the other model.")],
+    minimum_gain: Annotated[float, typer.Option(help="The smallest gain worth having, in score points.")] = 0.1,
+    as_json: Json = False,
+) -> None:
+    """The same paired statistics for any two files of scores.
+
+    Exit status: 0 if the second is BETTER, 1 if not.
+    """
+    from luthier import sdk
+
+    _show_report(sdk.compare(base, tuned, minimum_gain=minimum_gain), as_json, None)
+
+
+def data_and_overrides(arguments: list[str] | None) -> tuple[str | None, list[str]]:
+    """Returns the data file and the recipe values among a command's words.
+
+    Raises:
+        RecipeError: two words that are no recipe values.
+    """
+    words = arguments or []
+    files = [word for word in words if "=" not in word or Path(word).exists()]
+    if len(files) > 1:
+        raise RecipeError(
+            f"Two files were given, {files[0]} and {files[1]}.",
+            code="too_many_arguments",
+            param="DATA",
+            hint="Name one file of examples; others go into data.validation=FILE and data.test=FILE.",
+        )
+    return (files[0] if files else None), [word for word in words if word not in files]
+
+
+def _show_report(report: Any, as_json: bool, folder: Any) -> None:
+    if as_json:
+        print_json(report.model_dump(mode="json"))
+    else:
+        from rich.console import Console
+
+        from luthier.report.terminal import print_report
+
+        path = Path(report.folder) / "report.html" if report.folder else None
+        print_report(report, Console(highlight=False), path)
+    sys.stdout.flush()
+    raise typer.Exit(0 if report.verdict == "BETTER" else 1)

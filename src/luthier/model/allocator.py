@@ -1,0 +1,31 @@
+"""Keeps freed memory in the process.
+
+glibc gives every large block back to the kernel when it is freed and takes fresh pages for the next one. A training
+step frees and takes the same blocks again and again, and the page faults cost a large share of its time (Source:
+`benchmarks/train_step.py`, `docs/measurements/`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+M_TRIM_THRESHOLD = -1
+M_TOP_PAD = -2
+M_MMAP_THRESHOLD = -3
+
+
+def keep_freed_memory() -> bool:
+    """Tells glibc to keep what is freed for the next allocation.
+
+    Returns:
+        Whether the C library took the setting; elsewhere than on glibc nothing is done and nothing is lost but speed.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except AttributeError:
+        return False
+    settings = ((M_MMAP_THRESHOLD, 1 << 30), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 64 << 20))
+    return all([mallopt(option, value) == 1 for option, value in settings])

@@ -1,0 +1,156 @@
+"""Loads a base model for training and generation."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import transformers
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from luthier.errors import MissingError, ModelError
+from luthier.model.allocator import keep_freed_memory
+from luthier.model.chat_template import ChatTokenizer
+
+Dtype = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A frozen base model with its tokenizer.
+
+    Attributes:
+        network: transformers' causal language model, in eval mode, no parameter requiring a gradient.
+        chat: its tokenizer and chat template.
+        folder: where it came from.
+        dtype: of the weights and their products.
+        context_length: the longest sequence it was made for, in tokens.
+        stop_ids: tokens that end an answer.
+    """
+
+    network: Any
+    chat: ChatTokenizer
+    folder: Path
+    dtype: Dtype
+    context_length: int
+    stop_ids: frozenset[int]
+
+
+def native_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 matrices natively (AVX512-BF16 or AMX); emulation is slower than
+    float32."""
+    amx = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    avx = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool((avx and avx()) or (amx and amx()))
+
+
+def resolve_dtype(dtype: Literal["auto", "float32", "bfloat16"]) -> tuple[Dtype, str]:
+    """Returns the type to compute in, and the reason in a few words."""
+    if dtype != "auto":
+        return dtype, "as given"
+    if native_bfloat16():
+        return "bfloat16", "this processor multiplies bfloat16 natively"
+    return "float32", "this processor has no native bfloat16 products"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """What the rules need to know of a model before its weights are loaded.
+
+    Attributes:
+        width: of the residual stream, D.
+        context_length: the longest sequence it was made for, in tokens.
+    """
+
+    width: int
+    context_length: int
+
+
+def model_shape(folder: Path) -> ModelShape:
+    """Returns the shape of the model in a folder, from its config alone.
+
+    Raises:
+        ModelError: the config does not say.
+    """
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"The config of {folder} cannot be read: {error}", code="not_a_model") from error
+    lengths = [getattr(config, key, None) for key in ("max_position_embeddings", "n_positions", "max_sequence_length")]
+    length = next((value for value in lengths if isinstance(value, int)), None)
+    if length is None or not isinstance(getattr(config, "hidden_size", None), int):
+        raise ModelError(
+            f"The config of {folder} does not say how wide the model is or how long a sequence may be.",
+            code="not_a_decoder",
+            param="model.base",
+        )
+    return ModelShape(config.hidden_size, length)
+
+
+def load_model(folder: Path, dtype: Dtype, chat: ChatTokenizer | None = None) -> LoadedModel:
+    """Returns the model in a folder, frozen.
+
+    Raises:
+        ModelError: the architecture is not a decoder that transformers knows, or the files are damaged.
+        MissingError: not enough memory.
+    """
+    keep_freed_memory()
+    transformers.logging.disable_progress_bar()  # ours tells of the stages
+    try:
+        network = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=getattr(torch, dtype), trust_remote_code=False, use_safetensors=True, attn_implementation="sdpa"
+        )
+    except MemoryError:
+        raise MissingError(f"There is not enough memory for the model in {folder}.", code="out_of_memory") from None
+    except Exception as error:  # noqa: BLE001 - transformers and safetensors raise a dozen unrelated classes here
+        raise ModelError(
+            f"The model in {folder} cannot be loaded: {str(error).strip().splitlines()[0]}",
+            code="unloadable_model",
+            param="model.base",
+            hint="It must be a decoder (causal language model) whose architecture transformers knows, in safetensors.",
+        ) from error
+    network.eval()
+    network.requires_grad_(False)
+    chat = chat or ChatTokenizer(folder)
+    declared = network.generation_config.eos_token_id
+    stop_ids = {chat.end_of_turn_id, chat.tokenizer.eos_token_id, *(declared if isinstance(declared, list) else [declared])}
+    return LoadedModel(
+        network=network,
+        chat=chat,
+        folder=folder,
+        dtype=dtype,
+        context_length=model_shape(folder).context_length,
+        stop_ids=frozenset(index for index in stop_ids if index is not None),
+    )
+
+
+def versions() -> dict[str, str]:
+    """Returns what a result depends on: versions, processor, threads."""
+    return {
+        "luthier": metadata.version("luthier"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "processor": _processor(),
+        "threads": str(torch.get_num_threads()),
+    }
+
+
+def num_parameters(network: nn.Module) -> tuple[int, int]:
+    """Returns trainable and all parameters, shared ones counted once, as PEFT counts them."""
+    parameters = list(network.parameters())
+    return sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters)
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

@@ -1,0 +1,250 @@
+"""Luthier in Python: one function a step, in the order of the work.
+
+```
+check → split → train → evaluate → report        (finetune does it all)
+```
+
+The command line and, later, the server call these functions and nothing below them. What needs torch is imported
+inside the functions, so that checking data answers at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from luthier.data.check import CheckResult, check_files
+from luthier.data.split import Split
+from luthier.errors import RecipeError
+from luthier.recipe_io import LoadedRecipe
+from luthier.report.schema import Report, TrainingSummary
+from luthier.runs import Listener, RunFolder, no_listener
+from luthier.stages.opening import Overrides, new_run, open_model, resumed_run, with_overrides
+from luthier.stages.preparing import MIN_EXAMPLES, checked, prepare, prepare_stage, read_checked, write_split
+from luthier.stages.stopping import resumable
+
+if TYPE_CHECKING:
+    from luthier.model.sources import ListedModel
+    from luthier.stages.chatting import Conversation
+
+
+def finetune(
+    data: str | Path | None = None,
+    *,
+    out: str | Path | None = None,
+    resume: str | Path | None = None,
+    recipe: LoadedRecipe | None = None,
+    overrides: Overrides = (),
+    listener: Listener = no_listener,
+) -> Report:
+    """Returns the answer to "is it better than the base?" for a file of chat examples, and leaves the model behind.
+
+    Args:
+        data: the examples, unless the recipe names them or a run is resumed.
+        out: the run folder; by default the next free `runs/run-N`.
+        resume: a run folder to go on with, from wherever it stopped.
+        recipe: from `load_recipe`; the defaults otherwise.
+        overrides: `key.path=value` texts, or a mapping of paths to values.
+        listener: hears what is going on.
+
+    Raises:
+        LuthierError: see `luthier.errors`; the message says what is wrong and what to do.
+        Interrupted: stopped; the run can be resumed.
+    """
+    from luthier.stages.evaluating import Subject, evaluate_stage
+    from luthier.stages.training import train_stage
+
+    run, settled = _open(data, out, resume, recipe, overrides, kind="run")
+    with run.lock(), resumable(run):
+        prepared = prepare_stage(run, settled.recipe, listener, hold_out=True)
+        trained = train_stage(run, settled.recipe, prepared, listener)
+        subject = Subject(
+            recipe=trained.recipe,
+            model=trained.model,
+            adapter=trained.adapter,
+            adapter_folder=run.adapter,
+            train_examples=trained.train_examples,
+            test=trained.test,
+            data=trained.data,
+            training=trained.summary,
+        )
+        return evaluate_stage(run, subject, listener)
+
+
+def check(paths: Sequence[str | Path], *, minimum: int = MIN_EXAMPLES) -> CheckResult:
+    """Returns what is wrong with the examples in files, and those that are right.
+
+    Raises:
+        DataError: a file cannot be read at all.
+    """
+    return check_files(paths, minimum=minimum)
+
+
+def split(
+    data: str | Path,
+    out: str | Path,
+    *,
+    recipe: LoadedRecipe | None = None,
+    overrides: Overrides = (),
+    listener: Listener = no_listener,
+) -> Split:
+    """Splits examples by group and writes `train.jsonl`, `validation.jsonl` and `test.jsonl` to `out`, and
+    `rejected.jsonl` where rows were left out.
+
+    Raises:
+        DataError: broken rows, too few rows, or too few groups.
+        RecipeError: the folder holds such files already.
+    """
+    out = Path(out)
+    existing = [name for name in ("train", "validation", "test") if (out / f"{name}.jsonl").exists()]
+    if existing:
+        raise RecipeError(
+            f"{out} holds {existing[0]}.jsonl already; nothing was overwritten.",
+            code="out_not_empty",
+            param="out",
+            hint="Choose another --out.",
+        )
+    prepared = prepare(with_overrides(recipe, overrides, data__train=data).recipe, listener)
+    out.mkdir(parents=True, exist_ok=True)
+    write_split(out, prepared)
+    return prepared.split
+
+
+def train(
+    data: str | Path | None = None,
+    *,
+    out: str | Path | None = None,
+    resume: str | Path | None = None,
+    recipe: LoadedRecipe | None = None,
+    overrides: Overrides = (),
+    listener: Listener = no_listener,
+) -> TrainingSummary:
+    """Trains an adapter on every row of a file and leaves it in `out/adapter`, in PEFT's format.
+
+    Nothing is held out: without `data.validation=FILE` the last epoch is kept and nothing stops early.
+
+    Raises:
+        LuthierError: see `luthier.errors`.
+        Interrupted: stopped; the run can be resumed.
+    """
+    from luthier.stages.training import train_stage
+
+    run, settled = _open(data, out, resume, recipe, overrides, kind="train")
+    with run.lock(), resumable(run):
+        prepared = prepare_stage(run, settled.recipe, listener, hold_out=False)
+        return train_stage(run, settled.recipe, prepared, listener).summary
+
+
+def evaluate(
+    model: str | Path,
+    *,
+    data: str | Path | None = None,
+    out: str | Path | None = None,
+    overrides: Overrides = (),
+    listener: Listener = no_listener,
+) -> Report:
+    """Compares a fine-tuned model with its base on held-out rows; writes `report.json` and `report.html`.
+
+    Args:
+        model: a run folder, or an adapter folder in PEFT's format (then `data` is needed).
+        data: test rows; by default the run's own.
+        out: where to write; by default the run folder, or `RUN/evaluations/NAME` for other rows.
+        overrides: `evaluate.…` and `model.…` values that differ from the run's.
+        listener: hears what is going on.
+
+    Raises:
+        LuthierError: see `luthier.errors`.
+    """
+    from luthier.stages.evaluating import evaluate_stage, forget_answers, open_subject
+
+    opened = open_model(str(model), overrides, listener)
+    if opened.adapter is None:
+        raise RecipeError(
+            f"{model} is a base model; there is nothing to compare it with.",
+            code="not_fine_tuned",
+            param="model",
+            hint="Name a run folder or an adapter folder.",
+        )
+    if data is None and (opened.run is None or not (opened.run.data / "test.jsonl").stat().st_size):
+        raise RecipeError(f"{model} has no test rows of its own.", code="no_test_rows", param="data", hint="Give --data FILE.")
+    if data is not None:
+        examples = checked(str(data), opened.recipe.data, minimum=1, listener=listener).examples
+        place = Path(out) if out else (opened.run.path if opened.run else opened.adapter) / "evaluations" / Path(data).stem
+    else:
+        assert opened.run is not None
+        examples = read_checked(opened.run.data / "test.jsonl")
+        place = Path(out) if out else opened.run.path
+    place.mkdir(parents=True, exist_ok=True)
+    target = RunFolder(place)
+    forget_answers(target)
+    return evaluate_stage(target, open_subject(opened, examples, own_rows=data is None), listener)
+
+
+def compare(base: str | Path, tuned: str | Path, *, minimum_gain: float = 0.1) -> Report:
+    """Returns the same statistics for any two files of `{"id", "score"}` lines.
+
+    Raises:
+        EvaluateError: an unreadable line (with file:line), or no id in both files.
+    """
+    from luthier.evaluate.compare import compare_scores, read_scores
+    from luthier.report.build import compare_report
+
+    comparison = compare_scores(read_scores(base), read_scores(tuned), minimum_gain=minimum_gain)
+    return compare_report(comparison, base_name=str(base), fine_tuned_name=str(tuned))
+
+
+def chat(
+    model: str | Path, *, system: str | None = None, overrides: Overrides = (), listener: Listener = no_listener
+) -> Conversation:
+    """Returns a conversation with a base model, a run or an adapter; `say` streams its answers.
+
+    Raises:
+        ModelError, MissingError: the model cannot be had.
+    """
+    from luthier.stages.chatting import Conversation
+
+    return Conversation(str(model), system=system, overrides=overrides, listener=listener)
+
+
+def list_models() -> list[ListedModel]:
+    """Returns the catalog of base models, with what is present on this machine."""
+    from luthier.model import sources
+
+    return sources.list_models()
+
+
+def pull_model(name: str, *, listener: Listener = no_listener) -> Path:
+    """Returns the folder of a base model, fetched and converted where it is not there yet.
+
+    Raises:
+        ModelError: no such model, or the fetched file is not the pinned one.
+        MissingError: it cannot be fetched.
+    """
+    from luthier.model.sources import resolve_model
+
+    return resolve_model(name, listener)
+
+
+def _open(
+    data: str | Path | None,
+    out: str | Path | None,
+    resume: str | Path | None,
+    recipe: LoadedRecipe | None,
+    overrides: Overrides,
+    *,
+    kind: str,
+) -> tuple[RunFolder, LoadedRecipe]:
+    """Returns a new run, or one to go on with, and its recipe."""
+    if resume is None:
+        settled = with_overrides(recipe, overrides, data__train=data, output__dir=out)
+        return new_run(settled, kind=kind), settled
+    if data is not None or out is not None or recipe is not None:
+        raise RecipeError(
+            "A resumed run keeps its data, recipe and folder.",
+            code="recipe_is_fixed",
+            param="resume",
+            hint=f"luthier {kind} --resume {resume}",
+        )
+    run, fixed = resumed_run(resume, kind=kind, overrides=overrides)
+    return run, LoadedRecipe(fixed, {})

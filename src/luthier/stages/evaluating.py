@@ -1,0 +1,199 @@
+"""The evaluation of a run: answers of base and fine-tuned model, scores, verdict, report."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from luthier.data.chat import Example
+from luthier.data.split import take
+from luthier.errors import EvaluateError
+from luthier.evaluate.compare import compare_scores
+from luthier.evaluate.graders import GRADERS, infer_grader
+from luthier.evaluate.runner import LocalModel, collect_answers, samples_of
+from luthier.evaluate.samples import Answer
+from luthier.advise.hyperparameters import max_new_tokens
+from luthier.model.adapter import WEIGHTS, load_adapter
+from luthier.model.chat_template import ChatTokenizer, EncodedExample
+from luthier.model.loader import LoadedModel, load_model, model_shape, resolve_dtype, versions
+from luthier.model.lora import Adapter
+from luthier.recipe import Recipe
+from luthier.report.build import Judged, Run, build_report
+from luthier.report.files import write_report
+from luthier.report.schema import DataSummary, Report, TrainingSummary
+from luthier.runs import Event, Listener, RunFolder, sha256_file, stopwatch
+from luthier.stages.opening import OpenedModel
+from luthier.stages.preparing import read_checked
+from luthier.stages.stopping import stop_switch
+from luthier.train.attention import flat_attention_in
+from luthier.train.encode import Encoded, encode_examples
+from luthier.train.loop import mean_loss
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is judged, and on what.
+
+    Attributes:
+        recipe: with `evaluate.max_new_tokens` resolved.
+        train_examples: what the grader is inferred from.
+        data, training: of the run, or None for an adapter from elsewhere.
+        adapter_folder: its files.
+    """
+
+    recipe: Recipe
+    model: LoadedModel
+    adapter: Adapter
+    adapter_folder: Path
+    train_examples: Sequence[Example]
+    test: Encoded
+    data: DataSummary | None
+    training: TrainingSummary | None
+
+
+def evaluate_stage(run: RunFolder, subject: Subject, listener: Listener) -> Report:
+    """Judges and writes the report into the run folder.
+
+    Raises:
+        EvaluateError: there is no test row.
+        Interrupted: a stop was asked for; the answers so far are kept.
+    """
+    if not subject.test.examples:
+        raise EvaluateError("There is no test row.", code="no_test_rows", param="data.test", hint="Give data.test=FILE.")
+    started = time.perf_counter()
+    recipe, chat, notes = subject.recipe, subject.model.chat, []
+    test, encoded = subject.test.examples, subject.test.encoded
+    limit = recipe.evaluate.max_samples
+    if limit is not None and limit < len(test):
+        notes.append(f"Shortened: evaluate.max_samples={limit} of {len(test):,} test rows were judged.")
+        places = {(example.file, example.line): row for example, row in zip(test, encoded, strict=True)}
+        test = take(test, limit, recipe.seed)
+        encoded = [places[example.file, example.line] for example in test]
+    samples = samples_of(test, chat)
+    grader_name, grader_reason = _grader(recipe, subject.train_examples, chat)
+    listener(Event("stage", f"Evaluating on {len(samples):,} test rows"))
+    listener(Event("message", f"grader = {grader_name}: {grader_reason}", {"grader": grader_name}))
+
+    seconds: dict[str, float] = {}
+    answers: dict[str, list[Answer]] = {}
+    with stop_switch(listener) as stop_requested:
+        for use_adapter in (False, True):
+            source = LocalModel(
+                subject.model,
+                subject.adapter,
+                use_adapter=use_adapter,
+                max_new_tokens=int(recipe.evaluate.max_new_tokens),
+                batch_size=recipe.evaluate.batch_size,
+            )
+            with stopwatch() as spent:
+                answers[source.name] = collect_answers(
+                    source,
+                    samples,
+                    run.answers / f"{source.name}.jsonl",
+                    listener=listener,
+                    stop_requested=stop_requested,
+                )
+            seconds[f"answers_{source.name}"] = round(spent(), 1)
+    losses = _test_losses(subject, encoded)
+
+    grader = GRADERS[grader_name]
+    judged = {
+        name: Judged.of(grader, samples, given, loss=losses[name]) for name, given in answers.items()
+    }
+    comparison = compare_scores(
+        judged["base"].scores, judged["fine_tuned"].scores, minimum_gain=recipe.evaluate.minimum_gain, seed=recipe.seed
+    )
+    manifest = run.read_manifest() if run.manifest.exists() else {}
+    stages = manifest.get("stages", {})
+    seconds = {name: round(stages[name]["seconds"], 1) for name in ("data", "train") if name in stages} | seconds
+    seconds["evaluate"] = round(time.perf_counter() - started, 1)
+    report = build_report(
+        comparison,
+        samples=samples,
+        base=judged["base"],
+        fine_tuned=judged["fine_tuned"],
+        grader=(grader_name, grader_reason),
+        run=Run(
+            recipe=recipe,
+            data=subject.data,
+            training=subject.training,
+            resolved=manifest.get("resolved", []),
+            versions=versions(),
+            hashes={
+                **{f"{path} ({entry['file']})": entry["sha256"] for path, entry in manifest.get("inputs", {}).items()},
+                **{f"base {name}": digest for name, digest in manifest.get("base_model_sha256", {}).items()},
+                "adapter": sha256_file(subject.adapter_folder / WEIGHTS),
+                "recipe": manifest.get("recipe_sha256", ""),
+            },
+            seconds=seconds,
+        ),
+        notes=notes,
+    )
+    write_report(report, run.path)
+    if run.manifest.exists():
+        run.finish_stage("evaluate", seconds["evaluate"], verdict=report.verdict)
+    return report
+
+
+def open_subject(opened: OpenedModel, examples: Sequence[Example], *, own_rows: bool) -> Subject:
+    """Returns an adapter on disk as something to judge on these rows.
+
+    Args:
+        opened: with an adapter.
+        examples: the test rows.
+        own_rows: whether they are the run's own test rows, so that its data and training belong in the report.
+
+    Raises:
+        DataError: a row is too long and is not to be dropped.
+    """
+    recipe, folder = opened.recipe, opened.base
+    shape = model_shape(folder)
+    dtype, _ = resolve_dtype(recipe.model.dtype)
+    model = load_model(folder, dtype)
+    adapter = load_adapter(model.network, opened.adapter)
+    length = shape.context_length if recipe.model.max_length == "auto" else recipe.model.max_length
+    drop = recipe.data.on_too_long == "drop"
+    test = encode_examples(model.chat, examples, max_length=length, drop_too_long=drop)
+    train_examples = read_checked(opened.run.data / "train.jsonl") if opened.run else examples
+    if recipe.evaluate.max_new_tokens == "auto":
+        encoded = encode_examples(model.chat, train_examples, max_length=length, drop_too_long=True).encoded
+        tokens = max_new_tokens(max(row.last_answer_tokens for row in encoded))[0]
+        recipe = recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update={"max_new_tokens": tokens})})
+    stage = opened.run.stage("train") if opened.run and own_rows else None
+    return Subject(
+        recipe=recipe,
+        model=model,
+        adapter=adapter,
+        adapter_folder=opened.adapter,
+        train_examples=train_examples,
+        test=test,
+        data=DataSummary(**stage["data"]) if stage else None,
+        training=TrainingSummary(**stage["summary"]) if stage else None,
+    )
+
+
+def forget_answers(run: RunFolder) -> None:
+    """Removes answers of an earlier evaluation: a new one may use other rows or settings."""
+    shutil.rmtree(run.answers, ignore_errors=True)
+
+
+def _grader(recipe: Recipe, train_examples: Sequence[Example], chat: ChatTokenizer) -> tuple[str, str]:
+    if recipe.evaluate.grader != "auto":
+        return recipe.evaluate.grader, "as given"
+    return infer_grader([sample.target for sample in samples_of(train_examples, chat)])
+
+
+def _test_losses(subject: Subject, rows: Sequence[EncodedExample]) -> dict[str, float]:
+    """Returns the mean loss of both models on the answers in the data, in nats per token."""
+    tokens = subject.recipe.train.max_batch_tokens
+    with flat_attention_in(subject.model.network):
+        with subject.adapter.disabled():
+            base = mean_loss(subject.model, subject.adapter, rows, tokens)
+        tuned = mean_loss(subject.model, subject.adapter, rows, tokens)
+    subject.adapter.train(False)
+    return {"base": base, "fine_tuned": tuned}
+
+

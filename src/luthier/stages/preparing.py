@@ -1,0 +1,186 @@
+"""The data of a run: read, checked, kept apart, split, written."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from luthier.data.chat import Example
+from luthier.data.check import CheckResult, check_files
+from luthier.data.findings import RejectedRow
+from luthier.data.overlap import find_overlap
+from luthier.data.split import Split, split_examples, take, write_examples, write_rejected
+from luthier.errors import DataError
+from luthier.recipe import DataRecipe, Recipe
+from luthier.report.schema import DataSummary
+from luthier.runs import Event, Listener, RunFolder, stopwatch
+
+MIN_EXAMPLES = 10
+"""OpenAI's minimum for a training file."""
+SIDES = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The data of a run, and what there is to say about it."""
+
+    split: Split
+    rejected: list[RejectedRow]
+    summary: DataSummary
+
+
+def prepare_stage(run: RunFolder, recipe: Recipe, listener: Listener, *, hold_out: bool) -> Prepared:
+    """Prepares the data, or reads back what an earlier part of the run prepared.
+
+    Args:
+        run: where it is written.
+        recipe: what to read and how.
+        listener: hears of it.
+        hold_out: whether to hold rows out for validation and test where no files are given for them.
+    """
+    done = run.stage("data")
+    if done:
+        sides = {name: read_checked(run.data / f"{name}.jsonl") for name in SIDES}
+        summary = DataSummary(**done["summary"])
+        return Prepared(Split(**sides, num_groups=summary.groups, notes=tuple(summary.warnings)), [], summary)
+    with stopwatch() as seconds:
+        listener(Event("stage", "Checking and splitting the data"))
+        prepared = prepare(recipe, listener, hold_out=hold_out)
+        write_split(run.data, prepared)
+    run.finish_stage("data", seconds(), summary=prepared.summary.model_dump())
+    return prepared
+
+
+def prepare(recipe: Recipe, listener: Listener, *, hold_out: bool = True) -> Prepared:
+    """Returns the examples of a recipe, checked, kept apart by group, and split.
+
+    Raises:
+        DataError: broken rows that are not to be dropped, too few rows, or rows that stand in two files.
+    """
+    data = recipe.data
+    main = checked(str(data.train), data, minimum=MIN_EXAMPLES, listener=listener)
+    given = {
+        name: checked(file, data, minimum=1, listener=listener)
+        for name, file in (("validation", data.validation), ("test", data.test))
+        if file is not None
+    }
+    examples, overlap, notes = _keep_apart(main.examples, {n: r.examples for n, r in given.items()}, data)
+    split = split_examples(
+        examples,
+        validation_share=data.validation_share if hold_out and "validation" not in given else 0.0,
+        test_share=data.test_share if hold_out and "test" not in given else 0.0,
+        seed=recipe.seed,
+    )
+    sides = {name: given[name].examples if name in given else getattr(split, name) for name in SIDES}
+    notes += split.notes
+    if data.max_train is not None and len(sides["train"]) > data.max_train:
+        notes.append(f"Shortened: data.max_train={data.max_train} of {len(sides['train']):,} training rows were used.")
+        sides["train"] = take(sides["train"], data.max_train, recipe.seed)
+    rejected = [*main.rejected, *(row for side in given.values() for row in side.rejected)]
+    rejected += overlap if data.on_overlap == "drop" else []
+    if rejected:
+        by_code = Counter(code for row in rejected for code in row.codes)
+        listing = ", ".join(f"{code} {count}" for code, count in by_code.most_common())
+        notes.append(f"{len(rejected)} rows were left out ({listing}); rejected.jsonl lists each with its reason.")
+    for note in notes:
+        listener(Event("warning" if rejected and note is notes[-1] else "message", note))
+    listener(
+        Event(
+            "message",
+            f"{len(sides['train']):,} training, {len(sides['validation']):,} validation, {len(sides['test']):,} test rows "
+            f"in {split.num_groups:,} groups that never straddle",
+            {name: len(rows) for name, rows in sides.items()},
+        )
+    )
+    findings = [f"{f.message} ({f.file}:{f.line})" for f in main.findings if f.severity == "warning"]
+    summary = DataSummary(
+        source=str(data.train),
+        examples=len(main.examples),
+        rejected=len(rejected),
+        groups=split.num_groups,
+        overlap=len(overlap),
+        warnings=[*notes, *findings],
+        train=len(sides["train"]),
+        validation=len(sides["validation"]),
+        test=len(sides["test"]),
+    )
+    return Prepared(Split(**sides, num_groups=split.num_groups, notes=tuple(notes)), rejected, summary)
+
+
+def checked(file: str, data: DataRecipe, *, minimum: int, listener: Listener) -> CheckResult:
+    """Returns the examples of a file.
+
+    Raises:
+        DataError: errors in it, each with its place, unless `data.on_invalid=drop` leaves the broken rows out.
+    """
+    result = check_files([file], minimum=minimum)
+    errors = [finding for finding in result.findings if finding.severity == "error"]
+    dropping = data.on_invalid == "drop" and len(result.examples) >= minimum
+    if errors and not dropping:
+        listed = "\n".join(f"  {f.file}:{f.line}: {f.message} {f.remedy}" for f in errors[:8])
+        more = f"\n  … and {len(errors) - 8} more kinds of error." if len(errors) > 8 else ""
+        can_drop = len(result.examples) >= minimum and data.on_invalid == "stop"
+        raise DataError(
+            f"{file} cannot be trained on as it is:\n{listed}{more}\n",
+            code=errors[0].code,
+            param="data.train",
+            hint=f"Mend these rows (`luthier check {file}` shows all findings)"
+            + (f", or leave {len(result.rejected)} of {result.rows_read} rows out with data.on_invalid=drop." if can_drop else "."),
+        )
+    for finding in result.findings:
+        if finding.severity != "info" or finding.code == "too-few-examples":
+            listener(Event("warning", f"{finding.file}:{finding.line}: {finding.message}", {"finding": finding.to_json()}))
+    return result
+
+
+def read_checked(path: Path) -> list[Example]:
+    """Returns the examples of a file that was written from checked ones; an empty file is an empty side."""
+    return check_files([path], minimum=0).examples if path.stat().st_size else []
+
+
+def write_split(folder: Path, prepared: Prepared) -> None:
+    """Writes the three sides, and what was left out."""
+    for name in SIDES:
+        write_examples(folder / f"{name}.jsonl", getattr(prepared.split, name))
+    if prepared.rejected:
+        write_rejected(folder / "rejected.jsonl", prepared.rejected)
+
+
+def _keep_apart(
+    examples: list[Example], given: dict[str, list[Example]], data: DataRecipe
+) -> tuple[list[Example], list[RejectedRow], list[str]]:
+    """Returns the training examples that stand in no given file, those that do, and what to say about it.
+
+    Raises:
+        DataError: `data.on_overlap=stop` and some do.
+    """
+    overlap: dict[tuple[str, int], RejectedRow] = {}
+    notes = []
+    for name, others in given.items():
+        found = find_overlap(examples, others)
+        if not found:
+            continue
+        first = found[0]
+        rows = {(o.train_file, o.train_line): o for o in found}
+        what = (
+            f"{len(rows)} training rows stand in the {name} file too, the first at {first.train_file}:{first.train_line} "
+            f"and {first.other_file}:{first.other_line} ({first.kind})"
+        )
+        if data.on_overlap == "stop":
+            raise DataError(
+                f"{what}.",
+                code="contamination",
+                param=f"data.{name}",
+                hint="Remove them from one file, or let data.on_overlap=drop leave them out of training.",
+            )
+        if data.on_overlap == "keep":
+            notes.append(f"{what}; they were kept (data.on_overlap=keep), so the score on them cannot be trusted.")
+            continue
+        notes.append(f"{what}; they were left out of training (data.on_overlap=drop).")
+        for (file, line), other in rows.items():
+            reason = f"{other.kind} of {other.other_file}:{other.other_line} in the {name} file"
+            text = next(e.text for e in examples if (e.file, e.line) == (file, line))
+            overlap.setdefault((file, line), RejectedRow(file, line, ("contamination",), reason, text))
+    kept = [example for example in examples if (example.file, example.line) not in overlap]
+    return kept, list(overlap.values()), notes

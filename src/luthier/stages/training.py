@@ -1,0 +1,209 @@
+"""The training of a run: tokens, resolved values, adapter."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from luthier.advise.hyperparameters import Choice, Facts, resolve
+from luthier.data.chat import Example
+from luthier.data.findings import RejectedRow
+from luthier.data.split import write_rejected
+from luthier.errors import DataError, RecipeError
+from luthier.model.adapter import save_adapter, write_chat_template
+from luthier.model.chat_template import ChatTokenizer
+from luthier.model.loader import LoadedModel, load_model, model_shape, num_parameters, resolve_dtype, versions
+from luthier.model.lora import Adapter, LoraConfig, attach
+from luthier.model.sources import resolve_model
+from luthier.recipe import Recipe
+from luthier.recipe_io import dump_recipe, recipe_hash
+from luthier.report.schema import DataSummary, LossPoint, TrainingSummary
+from luthier.runs import Event, Listener, RunFolder, read_lines, sha256_file, write_atomically
+from luthier.stages.preparing import Prepared
+from luthier.stages.stopping import stop_switch
+from luthier.train.encode import Encoded, encode_examples
+from luthier.train.loop import TrainSettings, train
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A model with its adapter at its best, ready to be judged.
+
+    Attributes:
+        recipe: with every `auto` resolved.
+        test: the test rows as the model sees them.
+    """
+
+    recipe: Recipe
+    model: LoadedModel
+    adapter: Adapter
+    summary: TrainingSummary
+    data: DataSummary
+    train_examples: list[Example]
+    test: Encoded
+
+
+@dataclass(frozen=True, slots=True)
+class _Tokens:
+    """The three sides as token ids."""
+
+    train: Encoded
+    validation: Encoded
+    test: Encoded
+
+    @property
+    def rejected(self) -> list[RejectedRow]:
+        return [*self.train.rejected, *self.validation.rejected, *self.test.rejected]
+
+
+def train_stage(run: RunFolder, recipe: Recipe, prepared: Prepared, listener: Listener) -> Trained:
+    """Trains the run's adapter, going on from its last checkpoint where there is one, and saves it in PEFT's format.
+
+    Raises:
+        LuthierError: what cannot be resolved, tokenized or trained; see `luthier.errors`.
+        Interrupted: a stop was asked for; a checkpoint was written.
+    """
+    # The number of threads decides the order in which sums are taken: a resumed run keeps the first one's.
+    torch.set_num_threads(run.read_manifest().get("threads", torch.get_num_threads()))
+    listener(Event("stage", f"Loading the base model {recipe.model.base}"))
+    folder = resolve_model(recipe.model.base, listener)
+    chat = ChatTokenizer(folder)
+    tokens = _tokenize(chat, recipe, prepared, model_shape(folder).context_length)
+    recipe, choices = _resolve(recipe, folder, tokens)
+    _note_before_first_step(run, recipe, choices, folder, tokens, listener)
+
+    model = load_model(folder, recipe.model.dtype, chat)  # type: ignore[arg-type]
+    adapter = attach(model.network, lora_config(recipe), seed=recipe.seed)
+    trainable, everything = num_parameters(model.network)
+    line = f"trainable params: {trainable:,} || all params: {everything:,} || trainable%: {100 * trainable / everything:.4f}"
+    listener(Event("message", line, {"trainable": trainable, "all": everything}))
+
+    settings = TrainSettings.from_recipe(recipe.train, seed=recipe.seed)
+    with stop_switch(listener) as stop_requested:
+        steps = settings.total_steps(len(tokens.train.encoded))
+        listener(Event("stage", f"Training, {steps} steps", {"total_steps": steps}))
+        progress = train(
+            model,
+            adapter,
+            tokens.train.encoded,
+            tokens.validation.encoded,
+            settings,
+            run,
+            listener=listener,
+            stop_requested=stop_requested,
+        )
+    save_adapter(adapter, run.adapter, base=str(folder))
+    write_chat_template(run.adapter, chat.chat_template)
+    listener(Event("message", f"The adapter of step {progress.best_step} lies in {run.adapter}"))
+    steps_an_epoch = -(-len(tokens.train.encoded) // settings.batch_size)
+    summary = TrainingSummary(
+        steps=progress.step,
+        epochs=round(progress.step / steps_an_epoch, 2),
+        best_step=progress.best_step,
+        best_valid_loss=progress.best_valid_loss,
+        stopped_early=progress.stopped_early,
+        seconds=round(progress.seconds, 1),
+        trainable_parameters=trainable,
+        all_parameters=everything,
+        trained_tokens=progress.trained_tokens,
+        loss_curve=loss_curve(run, progress.base_valid_loss),
+    )
+    lengths = [len(row) for row in tokens.train.encoded]
+    facts = {
+        "mean_tokens": round(sum(lengths) / len(lengths), 1),
+        "longest_tokens": max(lengths),
+        "train": len(lengths),
+        "validation": len(tokens.validation.encoded),
+        "test": len(tokens.test.encoded),
+    }
+    data = prepared.summary.model_copy(update=facts)
+    run.finish_stage("train", progress.seconds, summary=summary.model_dump(), data=data.model_dump())
+    return Trained(recipe, model, adapter, summary, data, tokens.train.examples, tokens.test)
+
+
+def lora_config(recipe: Recipe) -> LoraConfig:
+    """Returns the adapter's configuration of a resolved recipe."""
+    adapter = recipe.adapter
+    return LoraConfig(int(adapter.r), float(adapter.lora_alpha), adapter.lora_dropout, adapter.target_modules)
+
+
+def loss_curve(run: RunFolder, base_valid_loss: float | None) -> list[LossPoint]:
+    """Returns the losses in `metrics.jsonl`, with the validation loss before training as step 0."""
+    start = [LossPoint(step=0, epoch=0.0, valid_loss=base_valid_loss)] if base_valid_loss is not None else []
+    return start + [
+        LossPoint(step=m["step"], epoch=m["epoch"], train_loss=m["train_loss"], valid_loss=m.get("valid_loss"))
+        for m in read_lines(run.metrics)
+    ]
+
+
+def _tokenize(chat: ChatTokenizer, recipe: Recipe, prepared: Prepared, context_length: int) -> _Tokens:
+    max_length = context_length if recipe.model.max_length == "auto" else recipe.model.max_length
+    if max_length > context_length:
+        raise RecipeError(
+            f"model.max_length={max_length:,} is longer than the model's context of {context_length:,} tokens.",
+            code="invalid_value",
+            param="model.max_length",
+            hint=f"At most {context_length}.",
+        )
+    drop = recipe.data.on_too_long == "drop"
+    split = prepared.split
+    tokens = _Tokens(
+        *(
+            encode_examples(chat, rows, max_length=max_length, drop_too_long=drop)
+            for rows in (split.train, split.validation, split.test)
+        )
+    )
+    if not tokens.train.encoded:
+        raise DataError(
+            f"No training row has at most {max_length:,} tokens.",
+            code="no_training_rows",
+            param="model.max_length",
+            hint="Raise model.max_length, or shorten the examples.",
+        )
+    return tokens
+
+
+def _resolve(recipe: Recipe, folder: Path, tokens: _Tokens) -> tuple[Recipe, list[Choice]]:
+    shape = model_shape(folder)
+    dtype, reason = resolve_dtype(recipe.model.dtype)
+    return resolve(
+        recipe,
+        Facts(
+            num_train=len(tokens.train.encoded),
+            model_width=shape.width,
+            context_length=shape.context_length,
+            longest_answer_tokens=max(row.last_answer_tokens for row in tokens.train.encoded),
+            dtype=dtype,
+            dtype_reason=reason,
+        ),
+    )
+
+
+def _note_before_first_step(
+    run: RunFolder, recipe: Recipe, choices: list[Choice], folder: Path, tokens: _Tokens, listener: Listener
+) -> None:
+    """Writes the resolved recipe, and everything else the result depends on, once."""
+    manifest = run.read_manifest()
+    for choice in choices:
+        listener(Event("message", f"{choice.path} = {choice.value}: {choice.rule}", asdict(choice)))
+    if "threads" in manifest:
+        return
+    if tokens.rejected:
+        write_rejected(run.data / "rejected.jsonl", tokens.rejected, append=True)
+        note = f"{len(tokens.rejected)} rows longer than model.max_length were left out; data/rejected.jsonl lists them."
+        listener(Event("warning", note))
+    write_atomically(run.recipe, dump_recipe(recipe).encode())
+    weights = {file.name: sha256_file(file) for file in sorted(folder.glob("*.safetensors"))}
+    run.write_manifest(
+        manifest
+        | {
+            "threads": torch.get_num_threads(),
+            "versions": versions(),
+            "resolved": [asdict(choice) for choice in choices],
+            "recipe_sha256": recipe_hash(recipe),
+            "base_model_sha256": weights,
+            "num_too_long": len(tokens.rejected),
+        }
+    )
