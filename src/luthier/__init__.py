@@ -8,23 +8,39 @@ print(report.verdict, report.reason)
 ```
 """
 
-from luthier.errors import (
-    DataError,
-    EvaluateError,
-    Interrupted,
-    JobError,
-    LuthierError,
-    MissingError,
-    ModelError,
-    RecipeError,
-    RemoteError,
-    TrainError,
-)
-from luthier.recipe import Recipe
-from luthier.recipe_io import LoadedRecipe, load_recipe
-from luthier.report.schema import Report
-from luthier.runs import Event
-from luthier.sdk import chat, check, compare, evaluate, finetune, list_models, pull_model, split, train
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from luthier.errors import (
+        DataError,
+        EvaluateError,
+        Interrupted,
+        JobError,
+        LuthierError,
+        MissingError,
+        ModelError,
+        RecipeError,
+        RemoteError,
+        TrainError,
+    )
+    from luthier.recipe import Recipe
+    from luthier.recipe_io import LoadedRecipe, load_recipe
+    from luthier.report.schema import Report
+    from luthier.runs import Event
+    from luthier.sdk import chat, check, compare, evaluate, finetune, list_models, pull_model, split, train
+
+_MODULES = {
+    "luthier.errors": (
+        "DataError EvaluateError Interrupted JobError LuthierError MissingError ModelError RecipeError RemoteError TrainError"
+    ),
+    "luthier.recipe": "Recipe",
+    "luthier.recipe_io": "LoadedRecipe load_recipe",
+    "luthier.report.schema": "Report",
+    "luthier.runs": "Event",
+    "luthier.sdk": "chat check compare evaluate finetune list_models pull_model split train",
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 __all__ = [
     "DataError",
@@ -52,3 +68,10 @@ __all__ = [
     "split",
     "train",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Imports a public name when it is first used, so that `luthier --help` answers at once."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'luthier' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

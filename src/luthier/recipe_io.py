@@ -87,10 +87,13 @@ def validate_recipe(tree: Mapping[str, Any], origins: Mapping[str, str] | None =
         )
         origin = (origins or {}).get(path, "")
         causes = "; or ".join(
-            dict.fromkeys(e["msg"] for e in error.errors() if _starts_with(e["loc"], first["loc"][: path.count(".") + 1]))
+            dict.fromkeys(
+                e["msg"] for e in error.errors() if _starts_with(e["loc"], first["loc"][: path.count(".") + 1])
+            )
         )
         raise RecipeError(
-            f"{path or 'recipe'}={first['input']!r} is not allowed: {causes}" + (f" (from {origin})." if origin else "."),
+            f"{path or 'recipe'}={first['input']!r} is not allowed: {causes}"
+            + (f" (from {origin})." if origin else "."),
             code="invalid_value",
             param=path or None,
             hint=f"{path}: {describe(path)}" if path else None,
@@ -117,7 +120,7 @@ def parse_override(text: str) -> dict[str, Any]:
         raise RecipeError(
             f"The value of {path} is not readable: {value!r} ({error}).", code="bad_override", param=path
         ) from None
-    if isinstance(parsed, str):
+    if isinstance(parsed, str) and parsed == value.strip():  # not quoted
         parsed = _number(parsed)
     tree: dict[str, Any] = {}
     _put(tree, path.strip(), parsed)
@@ -171,7 +174,10 @@ def describe(path: str) -> str:
 def _read_preset(name: str) -> dict[str, Any]:
     if name not in preset_names():
         raise RecipeError(
-            f"There is no preset {name!r}.", code="unknown_preset", param="preset", hint=_did_you_mean(name, preset_names())
+            f"There is no preset {name!r}.",
+            code="unknown_preset",
+            param="preset",
+            hint=_did_you_mean(name, preset_names()),
         )
     tree: dict[str, Any] = yaml.safe_load((resources.files("luthier") / "presets" / f"{name}.yaml").read_text("utf-8"))
     return tree
@@ -181,7 +187,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"The recipe {path} cannot be read: {error}.", code="unreadable_recipe", param=str(path)) from None
+        raise RecipeError(
+            f"The recipe {path} cannot be read: {error}.", code="unreadable_recipe", param=str(path)
+        ) from None
     except yaml.YAMLError as error:
         raise RecipeError(f"{path} is not YAML: {error}.", code="unreadable_recipe", param=str(path)) from None
     if tree is None:

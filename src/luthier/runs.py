@@ -51,7 +51,7 @@ class Event:
 Listener = Callable[[Event], None]
 
 
-def no_listener(event: Event) -> None:  # noqa: ARG001 - the signature of a listener
+def no_listener(event: Event) -> None:
     """Listens to nothing."""
 
 

@@ -68,6 +68,7 @@ def finetune(
             test=trained.test,
             data=trained.data,
             training=trained.summary,
+            notes=prepared.notes + trained.notes,
         )
         return evaluate_stage(run, subject, listener)
 
@@ -167,10 +168,14 @@ def evaluate(
             hint="Name a run folder or an adapter folder.",
         )
     if data is None and (opened.run is None or not (opened.run.data / "test.jsonl").stat().st_size):
-        raise RecipeError(f"{model} has no test rows of its own.", code="no_test_rows", param="data", hint="Give --data FILE.")
+        raise RecipeError(
+            f"{model} has no test rows of its own.", code="no_test_rows", param="data", hint="Give --data FILE."
+        )
     if data is not None:
-        examples = checked(str(data), opened.recipe.data, minimum=1, listener=listener).examples
-        place = Path(out) if out else (opened.run.path if opened.run else opened.adapter) / "evaluations" / Path(data).stem
+        examples = checked(str(data), opened.recipe.data, "test", listener).examples
+        place = (
+            Path(out) if out else (opened.run.path if opened.run else opened.adapter) / "evaluations" / Path(data).stem
+        )
     else:
         assert opened.run is not None
         examples = read_checked(opened.run.data / "test.jsonl")
@@ -190,8 +195,8 @@ def compare(base: str | Path, tuned: str | Path, *, minimum_gain: float = 0.1) -
     from luthier.evaluate.compare import compare_scores, read_scores
     from luthier.report.build import compare_report
 
-    comparison = compare_scores(read_scores(base), read_scores(tuned), minimum_gain=minimum_gain)
-    return compare_report(comparison, base_name=str(base), fine_tuned_name=str(tuned))
+    scores = read_scores(base), read_scores(tuned)
+    return compare_report(compare_scores(*scores, minimum_gain=minimum_gain), *scores, names=(str(base), str(tuned)))
 
 
 def chat(

@@ -50,7 +50,10 @@ def n_epochs(num_train: int) -> tuple[int, str]:
     if 3 * num_train > 25_000:
         epochs = max(1, 25_000 // num_train)
         return epochs, f"with {num_train:,} examples, about 25,000 seen are enough (OpenAI's published rule)"
-    return 3, "3 passes for 34 to 8,333 examples (OpenAI's published rule); the best is kept, so too many cost only time"
+    return (
+        3,
+        "3 passes for 34 to 8,333 examples (OpenAI's published rule); the best is kept, so too many cost only time",
+    )
 
 
 def learning_rate(model_width: int) -> tuple[float, str]:

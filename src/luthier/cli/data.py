@@ -43,7 +43,9 @@ def check(
 def split(
     data: Annotated[str, typer.Argument(metavar="DATA.jsonl", help="The examples.")],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY.PATH=VALUE …]", show_default=False)] = None,
-    out: Annotated[str, typer.Option("--out", metavar="DIR", help="Where train, validation and test are written.")] = "data",
+    out: Annotated[
+        str, typer.Option("--out", metavar="DIR", help="Where train, validation and test are written.")
+    ] = "data",
     recipe: RecipeFile = None,
     preset: Preset = None,
     as_json: Json = False,

@@ -60,7 +60,8 @@ def chat(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, an adapter folder or a base model.")],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY.PATH=VALUE …]", show_default=False)] = None,
     message: Annotated[
-        str | None, typer.Option("--message", "-m", help="Say this, print the answer, and end. `-` reads standard input.")
+        str | None,
+        typer.Option("--message", "-m", help="Say this, print the answer, and end. `-` reads standard input."),
     ] = None,
     system: Annotated[
         str | None, typer.Option(help="The system prompt. Default: the one that all training rows share.")

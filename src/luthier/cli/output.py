@@ -36,8 +36,8 @@ def watching() -> Iterator[Listener]:
     if not sys.stderr.isatty():
         yield _PlainWatch()
         return
-    from rich.console import Console  # noqa: PLC0415 - --help stays quick
-    from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
 
     console = Console(stderr=True, highlight=False)
     with Progress(
@@ -90,7 +90,9 @@ class _LiveWatch:
                 )
                 self._show("training", data["step"], data["total_steps"], numbers)
             case "progress":
-                self._show(data["what"].replace("_", "-"), data["done"], data["total"], f"{data['done']}/{data['total']}")
+                self._show(
+                    data["what"].replace("_", "-"), data["done"], data["total"], f"{data['done']}/{data['total']}"
+                )
             case "warning":
                 self._bars.console.print(f"  [yellow]![/yellow] {_literal(event.message)}")
             case _:

@@ -12,13 +12,17 @@ from luthier.cli.output import print_json, watching
 from luthier.errors import RecipeError
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
-Out = Annotated[str | None, typer.Option("--out", metavar="DIR", help="The run folder. Default: a new one under runs/.")]
+Out = Annotated[
+    str | None, typer.Option("--out", metavar="DIR", help="The run folder. Default: a new one under runs/.")
+]
 Resume = Annotated[str | None, typer.Option("--resume", metavar="DIR", help="Go on with a run that was stopped.")]
 RecipeFile = Annotated[str | None, typer.Option("--recipe", metavar="FILE", help="A recipe in YAML.")]
 Preset = Annotated[str | None, typer.Option("--preset", metavar="NAME", help="A shipped recipe, such as quick.")]
 Arguments = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[DATA.jsonl] [KEY.PATH=VALUE …]", help="The examples, and recipe values.", show_default=False),
+    typer.Argument(
+        metavar="[DATA.jsonl] [KEY.PATH=VALUE …]", help="The examples, and recipe values.", show_default=False
+    ),
 ]
 KEYS_HINT = "`luthier recipe show` lists every key with its value, origin and meaning."
 
@@ -56,8 +60,7 @@ def run(
             overrides=overrides,
             listener=listener,
         )
-    folder = report.recipe.get("output")
-    _show_report(report, as_json, folder)
+    _show_report(report, as_json)
 
 
 def train(
@@ -92,7 +95,9 @@ def train(
 def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, or an adapter folder.")],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY.PATH=VALUE …]", show_default=False)] = None,
-    data: Annotated[str | None, typer.Option("--data", metavar="FILE", help="Test rows. Default: the run's own.")] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="FILE", help="Test rows. Default: the run's own.")
+    ] = None,
     out: Annotated[str | None, typer.Option("--out", metavar="DIR", help="Where to write the report.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -104,7 +109,7 @@ def evaluate(
 
     with watching() as listener:
         report = sdk.evaluate(model, data=data, out=out, overrides=overrides or (), listener=listener)
-    _show_report(report, as_json, None)
+    _show_report(report, as_json)
 
 
 def compare(
@@ -119,7 +124,7 @@ def compare(
     """
     from luthier import sdk
 
-    _show_report(sdk.compare(base, tuned, minimum_gain=minimum_gain), as_json, None)
+    _show_report(sdk.compare(base, tuned, minimum_gain=minimum_gain), as_json)
 
 
 def data_and_overrides(arguments: list[str] | None) -> tuple[str | None, list[str]]:
@@ -140,7 +145,7 @@ def data_and_overrides(arguments: list[str] | None) -> tuple[str | None, list[st
     return (files[0] if files else None), [word for word in words if word not in files]
 
 
-def _show_report(report: Any, as_json: bool, folder: Any) -> None:
+def _show_report(report: Any, as_json: bool) -> None:
     if as_json:
         print_json(report.model_dump(mode="json"))
     else:

@@ -11,7 +11,7 @@ NOT_JSON = Rule(
     "error",
     "file",
     "the row is not JSON",
-    "Mend the row at the column given; inside a string, a double quote is written \\\" and a line break \\n. "
+    'Mend the row at the column given; inside a string, a double quote is written \\" and a line break \\n. '
     "Files written with `json.dumps` never have this.",
 )
 NOT_AN_OBJECT = Rule(
@@ -56,8 +56,8 @@ BYTE_ORDER_MARK = Rule(
     "encoding",
     "warning",
     "file",
-    "the file begins with a UTF-8 byte-order mark (EF BB BF). It was skipped, but other tools take it for a part of the "
-    "first row and refuse the file",
+    "the file begins with a UTF-8 byte-order mark (EF BB BF). It was skipped, but other tools take it for a part of "
+    "the first row and refuse the file",
     "Save the file as “UTF-8”, not “UTF-8 with BOM”.",
     fix="removes the mark",
 )

@@ -57,8 +57,8 @@ CONTENT_PARTS = Rule(
     "error",
     "message",
     'the content is a list with something else in it than {"type": "text", "text": "…"}',
-    'Write the content as one string, or its parts as {"type": "text", "text": "…"}. Images, audio and weights per part '
-    "cannot be trained on here.",
+    'Write the content as one string, or its parts as {"type": "text", "text": "…"}. Images, audio and weights per '
+    "part cannot be trained on here.",
 )
 UNKNOWN_KEY = Rule(
     "unknown-key",
@@ -94,8 +94,8 @@ BAD_TOOL_CALL = Rule(
     "error",
     "message",
     "a tool call is not valid",
-    'Write calls as {"id": "…", "type": "function", "function": {"name": "…", "arguments": "{…}"}} with the arguments as '
-    'a string made by `json.dumps`, and declare the function in the row\'s "tools".',
+    'Write calls as {"id": "…", "type": "function", "function": {"name": "…", "arguments": "{…}"}} with the arguments '
+    'as a string made by `json.dumps`, and declare the function in the row\'s "tools".',
 )
 UNDECLARED_TOOLS = Rule(
     "bad-tool-call",

@@ -8,14 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-
 from luthier.data import catalogue_text as rules
 from luthier.data.chat import Example, content_text, is_trained
 from luthier.data.files import RawRow, Remark, read_rows
-from luthier.data.findings import Finding, FindingBook, Problem, RejectedRow
+from luthier.data.findings import Finding, FindingBook, Problem, RejectedRow, counted
 from luthier.data.formats import Format, recognise
 from luthier.data.rules_message import message_problems
-from luthier.data.rules_set import Answers, ConflictingAnswers, Conversation, Duplicates, Formats, SetRule, SystemPrompts
+from luthier.data.rules_set import (
+    Answers,
+    ConflictingAnswers,
+    Conversation,
+    Duplicates,
+    Formats,
+    SetRule,
+    SystemPrompts,
+)
 from luthier.data.rules_text import text_problems
 
 MIN_EXAMPLES = 10
@@ -60,9 +67,7 @@ class CheckResult:
         }
 
 
-def check_files(
-    paths: Sequence[str | Path], *, minimum: int = MIN_EXAMPLES, param: str = "data.train"
-) -> CheckResult:
+def check_files(paths: Sequence[str | Path], *, minimum: int = MIN_EXAMPLES, param: str = "data.train") -> CheckResult:
     """Reads and checks files of examples as one set.
 
     Args:
@@ -148,19 +153,20 @@ def _rejected(item: RawRow, errors: list[Problem]) -> RejectedRow:
 
 
 def _too_few(files: list[str], count: int, num_rejected: int, minimum: int) -> list[Finding]:
-    file = files[0]
+    training = minimum >= MIN_EXAMPLES
     if count < minimum:
         # the words of OpenAI's own service, so that a search for them finds help
-        detail = f"Training file has {count} example(s), but must have at least {minimum} examples"
+        file = "Training file" if training else "File"
+        detail = f"{file} has {count} example(s), but must have at least {minimum} examples"
         if num_rejected:
-            detail += f" ({num_rejected:,} more {'was' if num_rejected == 1 else 'were'} rejected; mend those first)"
-        return [rules.TOO_FEW.finding(file, [], detail)]
-    if minimum >= MIN_EXAMPLES and count < FEW_EXAMPLES:
+            detail += f" ({counted(num_rejected, 'row')} with an error not counted)"
+        return [rules.TOO_FEW.finding(files[0], [], detail)]
+    if training and count < FEW_EXAMPLES:
         detail = (
-            f"{count}. A tenth of them held out as the test is {max(1, round(count / 10))} rows, and a test in which fewer "
-            "than 6 rows go one way and none the other shows nothing (p < 0.05, two-sided)"
+            f"{count}. A tenth of them held out as the test is {counted(max(1, round(count / 10)), 'row')}, and a test "
+            "in which fewer than 6 rows change, all one way, shows nothing (p < 0.05, two-sided)"
         )
-        return [rules.FEW.finding(file, [], detail)]
+        return [rules.FEW.finding(files[0], [], detail)]
     return []
 
 

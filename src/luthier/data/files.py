@@ -1,8 +1,8 @@
 """A JSONL file as rows, each with its physical line, and nothing skipped without a word.
 
-What is exactly one JSON object a line is a row. What is not is looked at again: rows that can be read exactly (a JSON array,
-pretty-printed objects, several on a line, comments) are read and named; what cannot is a row with an error, or a remark
-about the file. No input makes this raise, but a file that cannot be opened.
+What is exactly one JSON object a line is a row. What is not is looked at again: rows that can be read exactly (a JSON
+array, pretty-printed objects, several on a line, comments) are read and named; what cannot is a row with an error, or a
+remark about the file. No input makes this raise, but a file that cannot be opened.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def read_rows(path: str | Path, *, param: str = "data.train") -> Iterator[RawRow
         DataError: code "file_not_found", "not_a_file" or "file_not_readable".
     """
     try:
-        with Path(path).open("rb") as file:
+        with _opened(path) as file:
             yield from _Reader(str(path), file).rows()
     except FileNotFoundError:
         raise DataError(
@@ -120,13 +120,19 @@ def read_rows(path: str | Path, *, param: str = "data.train") -> Iterator[RawRow
             param=param,
             hint="Give the JSONL file inside it.",
         ) from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+    except OSError as error:
         raise DataError(
-            f"{str(path)!r} cannot be read: {getattr(error, 'strerror', None) or error}.",
+            f"{path} cannot be read: {error.strerror or error}.",
             code="file_not_readable",
             param=param,
             hint="Check the file's permissions.",
         ) from error
+
+
+def _opened(path: str | Path) -> BinaryIO:
+    if "\0" in str(path):
+        raise FileNotFoundError(path)  # Python's own words for it would be a ValueError
+    return Path(path).open("rb")
 
 
 class _Reader:
@@ -299,7 +305,7 @@ class _Reader:
                 return
 
     def _object(self, line: _Line, start: int) -> _Scanned | _Break:
-        """Scans one object from a column on, over as many lines as it takes; where it breaks, the lines are put back."""
+        """Scans one object from a column on, over as many lines as it takes; where it breaks, they are put back."""
         scanner, first, size = ObjectScanner(), line, 0
         taken: list[_Line] = []
         remarks: list[Remark] = []
@@ -355,6 +361,8 @@ class _Reader:
     def _named(self, scanned: _Scanned, first: bool) -> RawRow:
         """Returns a row that was read from more or less than a line, saying from what."""
         row, rest = scanned.row, scanned.last.text[scanned.end :].strip(_SPACE)
+        if row.value is None:
+            return row
         if self._in_array:
             how = _ARRAY
         elif scanned.last.number != row.line:
@@ -377,7 +385,9 @@ class _Reader:
         text = "\n".join(stretch)
         about = ""
         if len(stretch) > 1:
-            about = f" ({len(stretch):,} lines" + ("" if _ROW_KEY.search(text) else ', with no "messages" in them') + ")"
+            about = (
+                f" ({len(stretch):,} lines" + ("" if _ROW_KEY.search(text) else ', with no "messages" in them') + ")"
+            )
         if found is None:
             problem = rules.NOT_JSON.problem(f"text that is not JSON{about}", text=line.text, column=start)
         else:
@@ -432,6 +442,8 @@ class _Reader:
         at = error.pos
         if line.text[at : at + 1] not in {"'", "T", "F", "N"} or not line.text.rstrip(_SPACE).endswith("}"):
             return None
+        if len(line.text) > _MAX_SOURCE_BYTES:  # Python's syntax tree is a hundred times the text
+            return None
         value = _quietly(ast.literal_eval, line.text.strip(_SPACE))
         try:
             text = orjson.dumps(value)
@@ -462,7 +474,7 @@ def _decode_problem(text: str, error: orjson.JSONDecodeError, start: int = 0) ->
     if "depth" in error.msg:
         return rules.OVER_LIMIT.problem(error.msg, text=text, column=column)
     before = text[:column].rstrip(_SPACE)
-    hint = " (an unescaped \" inside a string?)" if before.endswith('"') and "expected ','" in error.msg else ""
+    hint = ' (an unescaped " inside a string?)' if before.endswith('"') and "expected ','" in error.msg else ""
     return rules.NOT_JSON.problem(f"column {column + 1}: {error.msg}{hint}", text=text, column=column)
 
 
@@ -485,4 +497,3 @@ def _skip_space(text: str, at: int) -> int:
 
 def _indentation(text: str) -> int:
     return len(text) - len(text.lstrip(_SPACE))
-

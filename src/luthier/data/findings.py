@@ -1,8 +1,8 @@
 """What a check has to say, and where.
 
-A `Rule` is one line of the catalogue: a code with its severity, what it says and the remedy. A rule function that sees the
-fault in one row returns a `Problem`. A `FindingBook` gathers the problems of all rows into one `Finding` per rule and file,
-so that one mistake made in 15 rows is said once, with a count, and not 15 times.
+A `Rule` is one line of the catalogue: a code with its severity, what it says and the remedy. A rule function that sees
+the fault in one row returns a `Problem`. A `FindingBook` gathers the problems of all rows into one `Finding` per rule
+and file, so that one mistake made in 15 rows is said once, with a count, and not 15 times.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Rows:
     """The rows a finding concerns.
 
     Attributes:
-        count: how many rows.
+        count: how many rows; 0 where the finding is about the file or the set as such.
         lines: physical, 1-based lines of the first of them.
     """
 
@@ -186,11 +186,11 @@ class FindingBook:
 
     def add(self, file: str, line: int, problems: Iterable[Problem]) -> None:
         """Notes the problems of one row. A rule broken twice in a row counts one row."""
-        counted: set[Rule] = set()
-        for problem in dict.fromkeys(problems):
+        seen: set[Rule] = set()
+        for problem in {(problem.rule, problem.detail): problem for problem in reversed([*problems])}.values():
             entry = self._entries.setdefault((file, problem.rule), _Entry(problem))
-            if problem.rule not in counted:
-                counted.add(problem.rule)
+            if problem.rule not in seen:
+                seen.add(problem.rule)
                 entry.count += 1
                 if len(entry.lines) < MAX_LINES:
                     entry.lines.append(line)
@@ -226,7 +226,9 @@ def _said(entry: _Entry) -> str:
         return next(iter(entry.details))
     common = sorted(entry.details.items(), key=lambda item: -item[1][0])
     said = [
-        f"{detail} ({count} rows)" if count > 1 else f"line {line}: {detail}"
+        f"{detail} ({count} rows)"
+        if count > 1
+        else f"line {line}{', ' if detail.startswith('column') else ': '}{detail}"
         for detail, (count, line) in common[:MAX_DETAILS]
     ]
     more = len(common) - len(said)

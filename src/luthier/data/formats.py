@@ -1,7 +1,7 @@
 """Which shape a row has, and its conversation where the shape is a known one.
 
-Only OpenAI's chat rows become examples. The others are recognised so that the check can name them, say how to convert them,
-and look at their text all the same: a duplicate is a duplicate in any shape.
+Only OpenAI's chat rows become examples. The others are recognised so that the check can name them, say how to convert
+them, and look at their text all the same: a duplicate is a duplicate in any shape.
 """
 
 from __future__ import annotations
@@ -101,7 +101,9 @@ def _sharegpt(row: dict[str, Any]) -> Format | None:
         return None
     objects = [turn for turn in turns if isinstance(turn, dict)]
     texts = [(turn.get("from", turn.get("role")), turn.get("value", turn.get("content"))) for turn in objects]
-    advice = '"conversations" becomes "messages", "from" becomes "role" (human: user, gpt: assistant), "value" "content"'
+    advice = (
+        '"conversations" becomes "messages", "from" becomes "role" (human: user, gpt: assistant), "value" "content"'
+    )
     whole = _texts(texts) if len(objects) == len(turns) else None
     return Format("sharegpt", 'ShareGPT rows ("conversations" with "from" and "value")', advice, whole)
 

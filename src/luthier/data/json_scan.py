@@ -1,8 +1,8 @@
 """A strict scanner for one JSON object that may run over several lines.
 
-Decoders want the whole text and say only that it is wrong. This scanner is fed line by line, stops at the first character
-that cannot continue the object, and says where. So a row cut off in the middle does not swallow the good rows after it, and
-a pretty-printed row is found without guessing at its length.
+Decoders want the whole text and say only that it is wrong. This scanner is fed line by line, stops at the first
+character that cannot continue the object, and says where. So a row cut off in the middle does not swallow the good rows
+after it, and a pretty-printed row is found without guessing at its length.
 """
 
 from __future__ import annotations

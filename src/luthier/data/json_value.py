@@ -1,4 +1,4 @@
-"""What a decoder loses without a word: duplicate keys, numbers that do not fit, nesting that cannot be written again."""
+"""What a decoder loses without a word: keys that stand twice, numbers that do not fit, nesting too deep to write."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _INTEGER_RANGE = range(-(2**63), 2**64)
 def value_problem(text: str, value: Any) -> Problem | None:
     """Returns what decoding this JSON text to `value` lost, or None.
 
-    Counting is cheap and finds nothing in almost every row; only where the counts differ is the text decoded again, slowly.
+    Counting is cheap and finds nothing in almost every row; only where the counts differ is the text decoded again.
     """
     depth, num_keys, finite = _measure(value)
     if depth > MAX_DEPTH:

@@ -6,16 +6,52 @@ import re
 import unicodedata
 
 from rapidfuzz import fuzz
+from rapidfuzz.distance import Indel
 
 SHINGLE_CHARS = 5
 """Characters a shingle. One word changed in ten leaves 0.76 of the character 5-grams alike but only 0.37 of the word
 5-grams. Source: measured, reference/data-quality.md A2."""
 
+MAX_MISTYPED_CHARS = 3
+MIN_MISTYPED_CHARS = 20
+
 _WORD = re.compile(r"\w+")
+_DIGITS = re.compile(r"\d+")
 _FILLER = frozenset(
-    "a an the please i me my we our you your am is are was be do does did can could would will to s m re ve d ll".split()
+    [
+        "a",
+        "an",
+        "the",
+        "please",
+        "i",
+        "me",
+        "my",
+        "we",
+        "our",
+        "you",
+        "your",
+        "am",
+        "is",
+        "are",
+        "was",
+        "be",
+        "do",
+        "does",
+        "did",
+        "can",
+        "could",
+        "would",
+        "will",
+        "to",
+        "s",
+        "m",
+        "re",
+        "ve",
+        "d",
+        "ll",
+    ]
 )
-"""Words that can come and go without changing what is asked. Question words, prepositions and negations are not here."""
+"""Words that can come and go without changing what is asked. Question words, prepositions and negations are not."""
 
 
 def normalised(text: str) -> str:
@@ -94,3 +130,16 @@ def reworded(one: str, other: str) -> bool:
             only_right.remove(word)
             only_left.remove(word)
     return not only_left or (len(only_left) == 1 and respelt(only_left[0], only_right[0]))
+
+
+def mistyped(one: str, other: str) -> bool:
+    """Whether two texts look meant to be equal: only case, whitespace, or up to three letters or signs differ.
+
+    Texts that differ in a number are not: that is a slot of a template.
+    """
+    left, right = normalised(one), normalised(other)
+    if left == right:
+        return True
+    if min(len(left), len(right)) < MIN_MISTYPED_CHARS or _DIGITS.findall(left) != _DIGITS.findall(right):
+        return False
+    return Indel.distance(left, right, score_cutoff=MAX_MISTYPED_CHARS) <= MAX_MISTYPED_CHARS

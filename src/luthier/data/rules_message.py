@@ -1,7 +1,7 @@
 """The rules about one row's messages: OpenAI's chat format, and what a chat template needs.
 
-Each function looks at one thing and yields what is wrong with it. `message_problems` runs them in order and stops where the
-rest could not be judged.
+Each function looks at one thing and yields what is wrong with it. `message_problems` runs them in order and stops where
+the rest could not be judged.
 
 Source: OpenAI's fine-tuning format, `FineTuneChatRequestInput`.
 """
@@ -33,6 +33,8 @@ def message_problems(row: dict[str, Any], found: Format) -> Iterator[Problem]:
     """
     if found.name != "chat":
         yield rules.UNKNOWN_FORMAT.problem(found.said, text=_shown(row))
+        for message in found.messages or ():
+            yield from _content(message)
         return
     messages = row["messages"]
     if not isinstance(messages, list) or not messages:
@@ -121,8 +123,10 @@ def _parts(content: list[Any]) -> Iterator[Problem]:
     for part in content:
         if not isinstance(part, dict):
             yield rules.CONTENT_PARTS.problem(f"a part is {_kind(part)}", text=_shown(part))
-        elif part.get("type") != "text":
-            detail = f"a part of type {json.dumps(part.get('type'))[:40]}"
+        elif "type" not in part:
+            yield rules.CONTENT_PARTS.problem('a part without a "type"', text=_shown(part))
+        elif part["type"] != "text":
+            detail = f"a part of type {json.dumps(part['type'])[:40]}"
             yield rules.CONTENT_PARTS.problem(detail, text=_shown(part))
         else:
             for key in part:
@@ -178,9 +182,9 @@ def _tool_calls(message: Message, tools: Any) -> Iterator[Problem]:
         yield rules.BAD_TOOL_CALL.problem(detail, text=_shown(message))
     names = set(_function_names(tools)) if isinstance(tools, list) else None
     for call in calls:
-        detail = _call_fault(call)
-        if detail is not None:
-            yield rules.BAD_TOOL_CALL.problem(detail, text=_shown(call))
+        fault = _call_fault(call)
+        if fault is not None:
+            yield rules.BAD_TOOL_CALL.problem(fault, text=_shown(call))
         elif names is None:
             yield rules.UNDECLARED_TOOLS.problem(f'"{call["function"]["name"]}"', text=_shown(call))
         elif call["function"]["name"] not in names:
@@ -262,7 +266,7 @@ def _order(roles: list[str], messages: list[Message]) -> Iterator[Problem]:
 
 
 def _meant(key: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(key.lower(), known, n=1, cutoff=0.8)
+    close = difflib.get_close_matches(key.lower(), known, n=1, cutoff=0.75)
     return f' (did you mean "{close[0]}"?)' if close else ""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os.path
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from luthier.data import catalogue_text as rules
 from luthier.data.chat import Message, content_text, is_trained
 from luthier.data.findings import Finding, counted, quoted
 from luthier.data.formats import Format
-from luthier.data.likeness import normalised, reworded
+from luthier.data.likeness import mistyped
 
 _MIN_ANSWERS = 10
 """Below this many answers, sharing their first or last words proves nothing."""
@@ -101,7 +100,9 @@ class ConflictingAnswers:
         last = _last_answer(messages)
         if last is None:
             return
-        before = [(message["role"], content_text(message).strip(), message.get("tool_calls")) for message in messages[:last]]
+        before = [
+            (message["role"], content_text(message).strip(), message.get("tool_calls")) for message in messages[:last]
+        ]
         answer = (content_text(messages[last]).strip(), messages[last].get("tool_calls"))
         asked = next((content_text(message) for message in reversed(messages[:last]) if message["role"] == "user"), "")
         prompt = self._prompts.setdefault(
@@ -122,8 +123,8 @@ class ConflictingAnswers:
             worst = max(prompts, key=lambda prompt: len(prompt.answers))
             answers = list(worst.answers.values())
             detail = (
-                f"{counted(len(prompts), 'prompt')} in {num_rows:,} rows; {quoted(worst.text)} has {len(answers)} answers, "
-                f"among them {quoted(answers[0], 40)} and {quoted(answers[1], 40)}"
+                f"{counted(len(prompts), 'prompt')} in {num_rows:,} rows; {quoted(worst.text)} has {len(answers)} "
+                f"answers, among them {quoted(answers[0], 40)} and {quoted(answers[1], 40)}"
             )
             yield rules.CONFLICTING_ANSWERS.finding(file, lines, detail)
 
@@ -138,7 +139,9 @@ class SystemPrompts:
 
     def add(self, conversation: Conversation) -> None:
         """Takes note of a row."""
-        system = [content_text(message) for message in conversation.messages if message["role"] in ("system", "developer")]
+        system = [
+            content_text(message) for message in conversation.messages if message["role"] in ("system", "developer")
+        ]
         if not system or not "".join(system).strip():
             self._missing.append((conversation.file, conversation.line))
             return
@@ -163,7 +166,7 @@ class SystemPrompts:
             return
         by_count = sorted(self._lines, key=lambda text: (-len(self._lines[text]), text))
         for place, rare in enumerate(by_count):
-            common = next((text for text in by_count[:place] if reworded(normalised(text), normalised(rare))), None)
+            common = next((text for text in by_count[:place] if mistyped(text, rare)), None)
             if common is None:
                 continue
             common_part, rare_part = _difference(common, rare)
@@ -198,8 +201,8 @@ class Answers:
         if self._prefix is None:
             self._prefix = self._suffix = text
         else:
-            self._prefix = os.path.commonprefix([self._prefix, text])
-            self._suffix = os.path.commonprefix([self._suffix[::-1], text[::-1]])[::-1]
+            self._prefix = _common_start(self._prefix, text)
+            self._suffix = _common_start(self._suffix[::-1], text[::-1])[::-1]
 
     def findings(self) -> Iterator[Finding]:
         """Yields what is common, for sets of at least 10 answers."""
@@ -255,7 +258,9 @@ def _prefix_artefact(prefix: str) -> str:
     """
     if prefix[:1] in tuple("{[<`("):
         return ""
-    whole_words = prefix[: len(prefix.rstrip()) - len(prefix.rstrip().split(" ")[-1])] if prefix[-1:].isalnum() else prefix
+    whole_words = (
+        prefix[: len(prefix.rstrip()) - len(prefix.rstrip().split(" ")[-1])] if prefix[-1:].isalnum() else prefix
+    )
     label = whole_words.rstrip()
     return label if label.endswith(":") or len(label.split()) >= 2 else ""
 
@@ -266,14 +271,21 @@ def _suffix_artefact(suffix: str) -> str:
     while start < len(suffix) and suffix[start].isalnum():
         start += 1  # the end of a word that may differ further left
     end = suffix[start:].strip()
+    if end.startswith("</"):
+        return ""  # markup that closes what the answer opened
     return end if end.strip("}])>`\"'.;") and len(end) >= 2 else ""
+
+
+def _common_start(one: str, other: str) -> str:
+    same = next((place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), None)
+    return min(one, other, key=len) if same is None else one[:same]
 
 
 def _difference(one: str, other: str) -> tuple[str, str]:
     """Returns the parts of two texts around where they differ, at whole words."""
-    start = len(os.path.commonprefix([one, other]))
+    start = len(_common_start(one, other))
     start = max(0, one.rfind(" ", 0, start)) if start < min(len(one), len(other)) else max(0, start - 20)
-    end = len(os.path.commonprefix([one[start:][::-1], other[start:][::-1]]))
+    end = len(_common_start(one[start:][::-1], other[start:][::-1]))
     after = one.find(" ", len(one) - end) if end else -1
     end = len(one) - after if after >= 0 else 0
     return one[start : len(one) - end].strip(), other[start : len(other) - end].strip()

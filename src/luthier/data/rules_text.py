@@ -51,7 +51,7 @@ def _outer_whitespace(text: str) -> Iterator[Problem]:
 
 
 def _leftovers(role: str, text: str) -> Iterator[Problem]:
-    found = _CHAT_TOKEN.search(text) or _SEPARATOR.search(text)
+    found = _CHAT_TOKEN.search(text) or (_SEPARATOR.search(text) if role in ("user", "assistant") else None)
     if found is not None:
         detail = f"{found.group().strip()} in a message of role {role}"
         yield rules.STOP_TOKEN_LEFTOVER.problem(detail, text=text, column=found.start())

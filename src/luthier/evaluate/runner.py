@@ -21,7 +21,8 @@ from luthier.runs import Event, Listener, append_line, read_lines
 def samples_of(examples: Sequence[Example], chat: ChatTokenizer) -> list[Sample]:
     """Returns a sample for each example: its last trained assistant message is the target, all before it the prompt.
 
-    The target is written as the model would have to write it: for tool calls, the template's text for them. Ids are the row's content hash, numbered where a row stands more than once, so they do not depend on its place.
+    The target is written as the model would have to write it: for tool calls, the template's text for them. Ids are
+    the row's content hash, numbered where a row stands more than once, so they do not depend on its place.
     """
     seen: Counter[str] = Counter()
     samples = []

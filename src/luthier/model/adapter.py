@@ -60,7 +60,9 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
         raise ModelError(
             f"{folder} is not an adapter: {CONFIG} cannot be read ({error}).", code="not_an_adapter"
         ) from None
-    unsupported = [key for key in ("use_dora", "use_rslora", "modules_to_save", "rank_pattern", "alpha_pattern") if record.get(key)]
+    unsupported = [
+        key for key in ("use_dora", "use_rslora", "modules_to_save", "rank_pattern", "alpha_pattern") if record.get(key)
+    ]
     if record.get("peft_type") != "LORA" or unsupported:
         what = ", ".join(unsupported) or f"peft_type {record.get('peft_type')!r}"
         raise ModelError(

@@ -219,7 +219,9 @@ class ChatTokenizer:
             for part in [str(message.get("content") or "").strip()]
             + [str(call["function"]["name"]) for call in message.get("tool_calls") or []]
         ]
-        wanted += [("the functions in `tools`", str(tool.get("function", tool).get("name", ""))) for tool in tools or ()]
+        wanted += [
+            ("the functions in `tools`", str(tool.get("function", tool).get("name", ""))) for tool in tools or ()
+        ]
         for what, part in wanted:
             if part and part not in text:
                 raise DataError(

@@ -103,11 +103,15 @@ def load_model(folder: Path, dtype: Dtype, chat: ChatTokenizer | None = None) ->
     transformers.logging.disable_progress_bar()  # ours tells of the stages
     try:
         network = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=getattr(torch, dtype), trust_remote_code=False, use_safetensors=True, attn_implementation="sdpa"
+            folder,
+            dtype=getattr(torch, dtype),
+            trust_remote_code=False,
+            use_safetensors=True,
+            attn_implementation="sdpa",
         )
     except MemoryError:
         raise MissingError(f"There is not enough memory for the model in {folder}.", code="out_of_memory") from None
-    except Exception as error:  # noqa: BLE001 - transformers and safetensors raise a dozen unrelated classes here
+    except Exception as error:
         raise ModelError(
             f"The model in {folder} cannot be loaded: {str(error).strip().splitlines()[0]}",
             code="unloadable_model",
@@ -118,7 +122,11 @@ def load_model(folder: Path, dtype: Dtype, chat: ChatTokenizer | None = None) ->
     network.requires_grad_(False)
     chat = chat or ChatTokenizer(folder)
     declared = network.generation_config.eos_token_id
-    stop_ids = {chat.end_of_turn_id, chat.tokenizer.eos_token_id, *(declared if isinstance(declared, list) else [declared])}
+    stop_ids = {
+        chat.end_of_turn_id,
+        chat.tokenizer.eos_token_id,
+        *(declared if isinstance(declared, list) else [declared]),
+    }
     return LoadedModel(
         network=network,
         chat=chat,

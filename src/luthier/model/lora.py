@@ -45,7 +45,7 @@ class LoraLinear(nn.Module):
         self.scaling = config.scaling
         self.dropout = nn.Dropout(config.lora_dropout)
         self.enabled = True
-        # PEFT's start: Kaiming-uniform with a = √5, which is U(−1/√D, 1/√D), and zeros, so that training begins at the base.
+        # PEFT's start: Kaiming-uniform with a = √5, which is U(−1/√D, 1/√D), and zeros: training begins at the base.
         bound = 1 / math.sqrt(base.in_features)
         a_RD = torch.empty(config.r, base.in_features).uniform_(-bound, bound, generator=generator)
         self.lora_A = nn.Parameter(a_RD)
@@ -56,8 +56,9 @@ class LoraLinear(nn.Module):
         y_TO: Tensor = self.base(x_TD)
         if not self.enabled:
             return y_TO
-        h_TR = self.dropout(x_TD) @ self.lora_A.to(x_TD.dtype).t()
-        return y_TO + h_TR @ (self.lora_B * self.scaling).to(x_TD.dtype).t()
+        h_TR: Tensor = self.dropout(x_TD) @ self.lora_A.to(x_TD.dtype).t()
+        z_TO: Tensor = h_TR @ (self.lora_B * self.scaling).to(x_TD.dtype).t()
+        return y_TO + z_TO
 
 
 class Adapter:

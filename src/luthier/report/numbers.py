@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 
 MISSING = "–"
 
@@ -64,6 +65,26 @@ def significant(value: float | None, digits: int = 3) -> str:
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
     text = f"{value:,.{decimals}f}"
     return _minus(text)
+
+
+def short(value: float | None) -> str:
+    """Returns a value with three significant digits at most and no idle zeros: `1`, `0.5`, `0.667`."""
+    text = significant(value)
+    return text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text
+
+
+def fixed(value: float | None, decimals: int) -> str:
+    """Returns a value with so many decimals, for a column of them."""
+    return MISSING if value is None or not math.isfinite(value) else _minus(f"{value:.{decimals}f}")
+
+
+def moment(text: str) -> str:
+    """Returns an ISO 8601 time as `2026-06-10 09:41 UTC`, and anything else as it is."""
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC") if time.tzinfo else text
 
 
 def duration(seconds: float) -> str:

@@ -195,8 +195,10 @@ class Report(Part):
     detectable_gain: float | None
     """The smallest gain that a test set of this size shows with 80 % power; null where none can be shown."""
     rows_needed: int | None
-    """Test rows that would show the observed gain (or, where there is none, `evaluate.minimum_gain`) with 80 %
-    power."""
+    """Test rows that would show `planned_gain` with 80 % power; null above 100,000."""
+    planned_gain: float | None = None
+    """The observed gain where there is one, else `evaluate.minimum_gain`; also where the observed gain should have been
+    shown by the rows there are, and was not."""
     power_assumption: str = ""
     """What the two numbers above assume."""
     metrics: list[SecondaryMetric] = []
@@ -215,6 +217,8 @@ class Report(Part):
     """Versions of Luthier, Python, torch, transformers and the processor's name."""
     hashes: dict[str, str] = {}
     """sha256 of the inputs and of the adapter."""
+    folder: str = ""
+    """The folder that holds `report.json` and `report.html`."""
     created_at: str = ""
     """When the report was made (UTC, ISO 8601)."""
     seconds: dict[str, float] = {}

@@ -8,20 +8,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from luthier.advise.hyperparameters import max_new_tokens
 from luthier.data.chat import Example
 from luthier.data.split import take
 from luthier.errors import EvaluateError
 from luthier.evaluate.compare import compare_scores
-from luthier.evaluate.graders import GRADERS, infer_grader
+from luthier.evaluate.graders import find_grader, infer_grader
 from luthier.evaluate.runner import LocalModel, collect_answers, samples_of
 from luthier.evaluate.samples import Answer
-from luthier.advise.hyperparameters import max_new_tokens
 from luthier.model.adapter import WEIGHTS, load_adapter
 from luthier.model.chat_template import ChatTokenizer, EncodedExample
 from luthier.model.loader import LoadedModel, load_model, model_shape, resolve_dtype, versions
 from luthier.model.lora import Adapter
 from luthier.recipe import Recipe
-from luthier.report.build import Judged, Run, build_report
+from luthier.report.build import Judged, RunFacts, build_report
 from luthier.report.files import write_report
 from luthier.report.schema import DataSummary, Report, TrainingSummary
 from luthier.runs import Event, Listener, RunFolder, sha256_file, stopwatch
@@ -42,6 +42,7 @@ class Subject:
         train_examples: what the grader is inferred from.
         data, training: of the run, or None for an adapter from elsewhere.
         adapter_folder: its files.
+        notes: what the reader of the verdict must know already.
     """
 
     recipe: Recipe
@@ -52,6 +53,7 @@ class Subject:
     test: Encoded
     data: DataSummary | None
     training: TrainingSummary | None
+    notes: list[str]
 
 
 def evaluate_stage(run: RunFolder, subject: Subject, listener: Listener) -> Report:
@@ -62,9 +64,11 @@ def evaluate_stage(run: RunFolder, subject: Subject, listener: Listener) -> Repo
         Interrupted: a stop was asked for; the answers so far are kept.
     """
     if not subject.test.examples:
-        raise EvaluateError("There is no test row.", code="no_test_rows", param="data.test", hint="Give data.test=FILE.")
+        raise EvaluateError(
+            "There is no test row.", code="no_test_rows", param="data.test", hint="Give data.test=FILE."
+        )
     started = time.perf_counter()
-    recipe, chat, notes = subject.recipe, subject.model.chat, []
+    recipe, chat, notes = subject.recipe, subject.model.chat, list(subject.notes)
     test, encoded = subject.test.examples, subject.test.encoded
     limit = recipe.evaluate.max_samples
     if limit is not None and limit < len(test):
@@ -99,10 +103,8 @@ def evaluate_stage(run: RunFolder, subject: Subject, listener: Listener) -> Repo
             seconds[f"answers_{source.name}"] = round(spent(), 1)
     losses = _test_losses(subject, encoded)
 
-    grader = GRADERS[grader_name]
-    judged = {
-        name: Judged.of(grader, samples, given, loss=losses[name]) for name, given in answers.items()
-    }
+    grader = find_grader(grader_name)
+    judged = {name: Judged.of(grader, samples, given) for name, given in answers.items()}
     comparison = compare_scores(
         judged["base"].scores, judged["fine_tuned"].scores, minimum_gain=recipe.evaluate.minimum_gain, seed=recipe.seed
     )
@@ -116,8 +118,10 @@ def evaluate_stage(run: RunFolder, subject: Subject, listener: Listener) -> Repo
         base=judged["base"],
         fine_tuned=judged["fine_tuned"],
         grader=(grader_name, grader_reason),
-        run=Run(
+        facts=RunFacts(
             recipe=recipe,
+            folder=str(run.path),
+            losses=losses,
             data=subject.data,
             training=subject.training,
             resolved=manifest.get("resolved", []),
@@ -148,7 +152,10 @@ def open_subject(opened: OpenedModel, examples: Sequence[Example], *, own_rows: 
 
     Raises:
         DataError: a row is too long and is not to be dropped.
+        EvaluateError: there is no adapter.
     """
+    if opened.adapter is None:
+        raise EvaluateError("A base model alone has nothing to be compared with.", code="not_fine_tuned", param="model")
     recipe, folder = opened.recipe, opened.base
     shape = model_shape(folder)
     dtype, _ = resolve_dtype(recipe.model.dtype)
@@ -172,6 +179,7 @@ def open_subject(opened: OpenedModel, examples: Sequence[Example], *, own_rows: 
         test=test,
         data=DataSummary(**stage["data"]) if stage else None,
         training=TrainingSummary(**stage["summary"]) if stage else None,
+        notes=stage["notes"] if stage else [],
     )
 
 
@@ -195,5 +203,3 @@ def _test_losses(subject: Subject, rows: Sequence[EncodedExample]) -> dict[str, 
         tuned = mean_loss(subject.model, subject.adapter, rows, tokens)
     subject.adapter.train(False)
     return {"base": base, "fine_tuned": tuned}
-
-

@@ -27,7 +27,9 @@ def texts(overrides: Overrides) -> list[str]:
 def with_overrides(recipe: LoadedRecipe | None, overrides: Overrides, **given: str | Path | None) -> LoadedRecipe:
     """Returns a recipe with overrides laid over it; `given` are paths with `__` for the dot, such as `data__train`."""
     lines = texts(overrides)
-    lines += [f"{path.replace('__', '.')}={orjson.dumps(str(value)).decode()}" for path, value in given.items() if value]
+    lines += [
+        f"{path.replace('__', '.')}={orjson.dumps(str(value)).decode()}" for path, value in given.items() if value
+    ]
     return override_recipe(recipe, lines) if recipe else load_recipe(lines)
 
 

@@ -18,16 +18,24 @@ from luthier.runs import Event, Listener, RunFolder, stopwatch
 
 MIN_EXAMPLES = 10
 """OpenAI's minimum for a training file."""
+MOST_SHOWN = 8
+"""Kinds of error shown when a run stops; the message says how many more there are."""
 SIDES = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The data of a run, and what there is to say about it."""
+    """The data of a run, and what there is to say about it.
+
+    Attributes:
+        rejected: rows left out.
+        notes: what the reader of the verdict must know.
+    """
 
     split: Split
     rejected: list[RejectedRow]
     summary: DataSummary
+    notes: list[str]
 
 
 def prepare_stage(run: RunFolder, recipe: Recipe, listener: Listener, *, hold_out: bool) -> Prepared:
@@ -43,12 +51,12 @@ def prepare_stage(run: RunFolder, recipe: Recipe, listener: Listener, *, hold_ou
     if done:
         sides = {name: read_checked(run.data / f"{name}.jsonl") for name in SIDES}
         summary = DataSummary(**done["summary"])
-        return Prepared(Split(**sides, num_groups=summary.groups, notes=tuple(summary.warnings)), [], summary)
+        return Prepared(Split(**sides, num_groups=summary.groups, notes=()), [], summary, done["notes"])
     with stopwatch() as seconds:
         listener(Event("stage", "Checking and splitting the data"))
         prepared = prepare(recipe, listener, hold_out=hold_out)
         write_split(run.data, prepared)
-    run.finish_stage("data", seconds(), summary=prepared.summary.model_dump())
+    run.finish_stage("data", seconds(), summary=prepared.summary.model_dump(), notes=prepared.notes)
     return prepared
 
 
@@ -59,13 +67,13 @@ def prepare(recipe: Recipe, listener: Listener, *, hold_out: bool = True) -> Pre
         DataError: broken rows that are not to be dropped, too few rows, or rows that stand in two files.
     """
     data = recipe.data
-    main = checked(str(data.train), data, minimum=MIN_EXAMPLES, listener=listener)
+    main = checked(str(data.train), data, "train", listener)
     given = {
-        name: checked(file, data, minimum=1, listener=listener)
+        name: checked(file, data, name, listener)
         for name, file in (("validation", data.validation), ("test", data.test))
         if file is not None
     }
-    examples, overlap, notes = _keep_apart(main.examples, {n: r.examples for n, r in given.items()}, data)
+    examples, overlapping, notes = _keep_apart(main.examples, {n: r.examples for n, r in given.items()}, data)
     split = split_examples(
         examples,
         validation_share=data.validation_share if hold_out and "validation" not in given else 0.0,
@@ -73,70 +81,73 @@ def prepare(recipe: Recipe, listener: Listener, *, hold_out: bool = True) -> Pre
         seed=recipe.seed,
     )
     sides = {name: given[name].examples if name in given else getattr(split, name) for name in SIDES}
-    notes += split.notes
     if data.max_train is not None and len(sides["train"]) > data.max_train:
-        notes.append(f"Shortened: data.max_train={data.max_train} of {len(sides['train']):,} training rows were used.")
-        sides["train"] = take(sides["train"], data.max_train, recipe.seed)
-    rejected = [*main.rejected, *(row for side in given.values() for row in side.rejected)]
-    rejected += overlap if data.on_overlap == "drop" else []
-    if rejected:
-        by_code = Counter(code for row in rejected for code in row.codes)
-        listing = ", ".join(f"{code} {count}" for code, count in by_code.most_common())
-        notes.append(f"{len(rejected)} rows were left out ({listing}); rejected.jsonl lists each with its reason.")
-    for note in notes:
-        listener(Event("warning" if rejected and note is notes[-1] else "message", note))
-    listener(
-        Event(
-            "message",
-            f"{len(sides['train']):,} training, {len(sides['validation']):,} validation, {len(sides['test']):,} test rows "
-            f"in {split.num_groups:,} groups that never straddle",
-            {name: len(rows) for name, rows in sides.items()},
+        notes.append(
+            f"Shortened: {data.max_train:,} of {len(sides['train']):,} training rows were used (data.max_train)."
         )
-    )
+        sides["train"] = take(sides["train"], data.max_train, recipe.seed)
+    rejected = [*main.rejected, *(row for side in given.values() for row in side.rejected), *overlapping.values()]
+    _tell(listener, sides, split, rejected, notes)
     findings = [f"{f.message} ({f.file}:{f.line})" for f in main.findings if f.severity == "warning"]
     summary = DataSummary(
         source=str(data.train),
         examples=len(main.examples),
         rejected=len(rejected),
         groups=split.num_groups,
-        overlap=len(overlap),
-        warnings=[*notes, *findings],
+        overlap=len(overlapping),
+        warnings=[*split.notes, *findings],
         train=len(sides["train"]),
         validation=len(sides["validation"]),
         test=len(sides["test"]),
     )
-    return Prepared(Split(**sides, num_groups=split.num_groups, notes=tuple(notes)), rejected, summary)
+    return Prepared(Split(**sides, num_groups=split.num_groups, notes=split.notes), rejected, summary, notes)
 
 
-def checked(file: str, data: DataRecipe, *, minimum: int, listener: Listener) -> CheckResult:
+def checked(file: str, data: DataRecipe, side: str, listener: Listener) -> CheckResult:
     """Returns the examples of a file.
 
     Raises:
         DataError: errors in it, each with its place, unless `data.on_invalid=drop` leaves the broken rows out.
     """
-    result = check_files([file], minimum=minimum)
+    result = check_files([file], minimum=MIN_EXAMPLES if side == "train" else 1, param=f"data.{side}")
     errors = [finding for finding in result.findings if finding.severity == "error"]
-    dropping = data.on_invalid == "drop" and len(result.examples) >= minimum
-    if errors and not dropping:
-        listed = "\n".join(f"  {f.file}:{f.line}: {f.message} {f.remedy}" for f in errors[:8])
-        more = f"\n  … and {len(errors) - 8} more kinds of error." if len(errors) > 8 else ""
-        can_drop = len(result.examples) >= minimum and data.on_invalid == "stop"
+    if result.blocking or (errors and data.on_invalid == "stop"):
+        listed = "\n".join(f"  {f.file}:{f.line}: {f.message}\n    → {f.remedy}" for f in errors[:MOST_SHOWN])
+        more = f"\n  … and {len(errors) - MOST_SHOWN} more kinds of error" if len(errors) > MOST_SHOWN else ""
+        hint = f"`luthier check {file}` shows all findings."
+        if not result.blocking:
+            hint += f" data.on_invalid=drop leaves {len(result.rejected):,} of {result.rows_read:,} rows out, listed."
         raise DataError(
-            f"{file} cannot be trained on as it is:\n{listed}{more}\n",
-            code=errors[0].code,
-            param="data.train",
-            hint=f"Mend these rows (`luthier check {file}` shows all findings)"
-            + (f", or leave {len(result.rejected)} of {result.rows_read} rows out with data.on_invalid=drop." if can_drop else "."),
+            f"{file} cannot be used as it is; nothing was trained.\n{listed}{more}",
+            code=errors[0].code.replace("-", "_"),
+            param=f"data.{side}",
+            hint=hint,
         )
-    for finding in result.findings:
-        if finding.severity != "info" or finding.code == "too-few-examples":
-            listener(Event("warning", f"{finding.file}:{finding.line}: {finding.message}", {"finding": finding.to_json()}))
+    for f in result.findings:
+        if f.severity == "warning" or f.code == "too-few-examples":
+            listener(Event("warning", f"{f.file}:{f.line}: {f.message}", {"finding": f.to_json()}))
     return result
 
 
 def read_checked(path: Path) -> list[Example]:
     """Returns the examples of a file that was written from checked ones; an empty file is an empty side."""
-    return check_files([path], minimum=0).examples if path.stat().st_size else []
+    return check_files([path], minimum=1).examples if path.stat().st_size else []
+
+
+def _tell(
+    listener: Listener, sides: dict[str, list[Example]], split: Split, rejected: list[RejectedRow], notes: list[str]
+) -> None:
+    for note in notes:
+        listener(Event("warning", note))
+    if rejected:
+        by_code = Counter(code for row in rejected for code in row.codes)
+        listing = ", ".join(f"{code} {count:,}" for code, count in by_code.most_common())
+        listener(Event("warning", f"{len(rejected):,} rows were left out ({listing}); rejected.jsonl lists them."))
+    for note in split.notes:
+        listener(Event("message", note))
+    sizes = {name: len(rows) for name, rows in sides.items()}
+    listing = ", ".join(f"{count:,} {name}" for name, count in sizes.items())
+    listener(Event("message", f"{listing} rows; {split.num_groups:,} groups of like rows, none on two sides", sizes))
 
 
 def write_split(folder: Path, prepared: Prepared) -> None:
@@ -149,7 +160,7 @@ def write_split(folder: Path, prepared: Prepared) -> None:
 
 def _keep_apart(
     examples: list[Example], given: dict[str, list[Example]], data: DataRecipe
-) -> tuple[list[Example], list[RejectedRow], list[str]]:
+) -> tuple[list[Example], dict[tuple[str, int], RejectedRow], list[str]]:
     """Returns the training examples that stand in no given file, those that do, and what to say about it.
 
     Raises:
@@ -183,4 +194,4 @@ def _keep_apart(
             text = next(e.text for e in examples if (e.file, e.line) == (file, line))
             overlap.setdefault((file, line), RejectedRow(file, line, ("contamination",), reason, text))
     kept = [example for example in examples if (example.file, example.line) not in overlap]
-    return kept, list(overlap.values()), notes
+    return kept, overlap, notes

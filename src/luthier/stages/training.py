@@ -23,6 +23,7 @@ from luthier.report.schema import DataSummary, LossPoint, TrainingSummary
 from luthier.runs import Event, Listener, RunFolder, read_lines, sha256_file, write_atomically
 from luthier.stages.preparing import Prepared
 from luthier.stages.stopping import stop_switch
+from luthier.train.checkpoint import Progress
 from luthier.train.encode import Encoded, encode_examples
 from luthier.train.loop import TrainSettings, train
 
@@ -34,6 +35,7 @@ class Trained:
     Attributes:
         recipe: with every `auto` resolved.
         test: the test rows as the model sees them.
+        notes: what the reader of the verdict must know.
     """
 
     recipe: Recipe
@@ -43,6 +45,7 @@ class Trained:
     data: DataSummary
     train_examples: list[Example]
     test: Encoded
+    notes: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +122,25 @@ def train_stage(run: RunFolder, recipe: Recipe, prepared: Prepared, listener: Li
         "test": len(tokens.test.encoded),
     }
     data = prepared.summary.model_copy(update=facts)
-    run.finish_stage("train", progress.seconds, summary=summary.model_dump(), data=data.model_dump())
-    return Trained(recipe, model, adapter, summary, data, tokens.train.examples, tokens.test)
+    notes = _notes(run, settings, progress, steps_an_epoch)
+    run.finish_stage(
+        "train",
+        progress.seconds,
+        summary=summary.model_dump(),
+        data=data.model_dump(),
+        notes=prepared.notes + notes,
+    )
+    return Trained(recipe, model, adapter, summary, data, tokens.train.examples, tokens.test, notes)
+
+
+def _notes(run: RunFolder, settings: TrainSettings, progress: Progress, steps_an_epoch: int) -> list[str]:
+    notes = []
+    planned = settings.n_epochs * steps_an_epoch
+    if settings.max_steps is not None and settings.max_steps < planned:
+        notes.append(f"Shortened: {progress.step:,} of {planned:,} steps were taken (train.max_steps).")
+    if too_long := run.read_manifest().get("num_too_long"):
+        notes.append(f"{too_long:,} rows longer than model.max_length were left out (data.on_too_long=drop).")
+    return notes
 
 
 def lora_config(recipe: Recipe) -> LoraConfig:
@@ -192,7 +212,9 @@ def _note_before_first_step(
         return
     if tokens.rejected:
         write_rejected(run.data / "rejected.jsonl", tokens.rejected, append=True)
-        note = f"{len(tokens.rejected)} rows longer than model.max_length were left out; data/rejected.jsonl lists them."
+        note = (
+            f"{len(tokens.rejected)} rows longer than model.max_length were left out; data/rejected.jsonl lists them."
+        )
         listener(Event("warning", note))
     write_atomically(run.recipe, dump_recipe(recipe).encode())
     weights = {file.name: sha256_file(file) for file in sorted(folder.glob("*.safetensors"))}

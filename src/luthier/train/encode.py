@@ -31,7 +31,9 @@ class Encoded:
         return sum(len(row) for row in self.encoded)
 
 
-def encode_examples(chat: ChatTokenizer, examples: Sequence[Example], *, max_length: int, drop_too_long: bool) -> Encoded:
+def encode_examples(
+    chat: ChatTokenizer, examples: Sequence[Example], *, max_length: int, drop_too_long: bool
+) -> Encoded:
     """Returns the examples as token ids with their masks.
 
     Raises:
@@ -48,9 +50,7 @@ def encode_examples(chat: ChatTokenizer, examples: Sequence[Example], *, max_len
         except DataError as error:
             if place in error.message:
                 raise
-            raise DataError(
-                f"{place}: {error.message}", code=error.code, param=error.param, hint=error.hint
-            ) from error
+            raise DataError(f"{place}: {error.message}", code=error.code, param=error.param, hint=error.hint) from error
         if len(row) <= max_length:
             kept.append(example)
             encoded.append(row)

@@ -161,11 +161,14 @@ def train(
     return progress
 
 
-def check_against_transformers(model: LoadedModel, rows: Sequence[EncodedExample]) -> None:
+def check_against_transformers(model: LoadedModel, rows: Sequence[EncodedExample]) -> float:
     """Compares our loss on two rows with that of transformers' own forward and attention, before the first step.
 
     What an architecture computes beside the plain decoder (scaled or capped logits, an attention of its own) would
     otherwise be left out in silence.
+
+    Returns:
+        The relative difference.
 
     Raises:
         ModelError: the two differ by more than the type's rounding.
@@ -189,6 +192,7 @@ def check_against_transformers(model: LoadedModel, rows: Sequence[EncodedExample
             param="model.base",
             hint="Nothing was trained. Choose another base model.",
         )
+    return difference
 
 
 def loss_sum(model: LoadedModel, batch: FlatBatch) -> torch.Tensor:
@@ -301,7 +305,12 @@ def _judge_epoch(
 
 
 def _tell_step(
-    listener: Listener, record: dict[str, float], progress: Progress, total_steps: int, started: float, steps_before: int
+    listener: Listener,
+    record: dict[str, float],
+    progress: Progress,
+    total_steps: int,
+    started: float,
+    steps_before: int,
 ) -> None:
     spent = time.perf_counter() - started
     seconds_left = spent / (progress.step - steps_before) * (total_steps - progress.step)

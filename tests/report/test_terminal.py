@@ -1,0 +1,125 @@
+"""The report in short: fits 80 columns, survives any encoding, obeys nothing in the data."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from rich.console import Console
+from sample_reports import bare_report, file_report, rows, run_report
+from test_html import poisoned
+
+from luthier.report.schema import Report, Verdict
+from luthier.report.terminal import print_report
+from luthier.report.visible import columns
+
+pytestmark = pytest.mark.unit
+
+
+def printed(report: Report, *, width: int = 80, path: str | Path | None = None, terminal: bool = False) -> str:
+    stream = io.StringIO()
+    console = Console(file=stream, width=width, force_terminal=terminal, color_system="standard" if terminal else None)
+    print_report(report, console, path)
+    return stream.getvalue()
+
+
+def squeezed(text: str) -> str:
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize("verdict", get_args(Verdict))
+def test_the_verdict_and_its_reason_come_first(verdict: Verdict) -> None:
+    report = run_report(verdict)
+    lines = printed(report).splitlines()
+    assert lines[1].endswith(verdict)
+    assert squeezed(printed(report)).startswith(f"{lines[1]} {report.reason}")
+
+
+def test_the_numbers_are_those_of_the_report() -> None:
+    text = squeezed(printed(run_report(), path="runs/first/report.html"))
+    for expected in (
+        "92.5 % 80.1 % to 97.4 %",
+        "+92.5 pp (percentage points), 95 % interval +80.0 to +97.4",
+        "37 won, 0 lost, 3 tied",
+        "p-value < 0.0001. Exact McNemar",
+        "scored by json, on 40 rows.",
+        "takes 9 test rows, which this test has.",
+        "field F1 3.1 % 97.1 % +94.0 pp improved",
+        "Judged on 40 of 52 test rows",
+        "3 rows of the data left out",
+        "Report: runs/first/report.html",
+    ):
+        assert expected in text, expected
+
+
+def test_the_bars_are_as_long_as_the_scores() -> None:
+    lines = printed(run_report("WORSE")).splitlines()
+    base, tuned = (next(line for line in lines if line.startswith(name)) for name in ("base ", "fine-tuned "))
+    assert len(re.findall("[█▓]", base)) == round(0.65 * 32)
+    assert len(re.findall("[█▓]", tuned)) == round(0.25 * 32)
+    assert base.count("█") == round(0.54 * 32)
+    assert len(re.findall("[█▓░]", base)) == round((0.65 + 0.0876) * 32)
+
+
+def test_at_most_three_wins_and_losses_are_shown_and_counted() -> None:
+    text = printed(run_report())
+    assert "Wins: 3 of 34" in text
+    assert "Losses: 1 of 1" in text
+    assert len(re.findall("^  asked ", text, re.MULTILINE)) == 4
+    assert "as expected" in text
+
+
+def test_answers_that_part_late_are_shown_from_where_they_part() -> None:
+    text = printed(run_report())
+    assert '…le","quantity":1}],"total":446.50' in text
+    assert '…le","quantity":2}],"total":446.50' in text
+
+
+@pytest.mark.parametrize("width", [80, 100, 200])
+def test_no_line_is_wider_than_the_console(width: int) -> None:
+    wide = [row.model_copy(update={"expected": "日本語" * 90, "base_answer": "x" * 999}).model_dump() for row in rows()]
+    text = printed(run_report(rows=wide, reason="y" * 300, notes=["z" * 200]), width=width, path="p" * 50)
+    assert max(columns(line) for line in text.splitlines()) <= width
+    assert "z" * 200 in "".join(text.split()).replace("-", "")
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_escapes_and_markup_in_the_data_are_not_obeyed(terminal: bool) -> None:
+    payload = "\x1b[2J\x1b]0;title\x07[bold red]x[/bold red]\r\u202e:smile:"
+    text = printed(poisoned(run_report(), payload), terminal=terminal, path=f"out{payload}")
+    unstyled = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", unstyled)
+    assert "␛[2J" in unstyled
+    assert "[bold red]" in unstyled
+    assert ":smile:" in unstyled
+    assert ("\x1b" in text) == terminal
+
+
+def test_an_ascii_terminal_gets_ascii() -> None:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="ascii", errors="strict")
+    print_report(run_report(), Console(file=stream, width=80))
+    stream.flush()
+    text = raw.getvalue().decode("ascii")
+    assert "+ BETTER" in text
+    assert "###" in text
+    assert "+92.5 pp" in text
+
+
+def test_no_color_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    stream = io.StringIO()
+    print_report(run_report(), Console(file=stream, width=80, force_terminal=True))
+    assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", stream.getvalue())
+
+
+def test_files_and_bare_reports_leave_out_what_they_lack() -> None:
+    files, bare = printed(file_report()), printed(bare_report())
+    assert "Wins" not in files
+    assert "prompted.jsonl" in files
+    assert bare.count("no row scored") == 2
+    assert "difference" not in bare
+    assert "Report:" not in bare
