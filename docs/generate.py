@@ -12,7 +12,7 @@ import click
 import typer
 
 import luthier
-from luthier import errors
+from luthier import errors, sdk
 from luthier.cli.app import app
 from luthier.recipe import Recipe
 from luthier.recipe_io import iter_fields
@@ -92,13 +92,13 @@ def errors_page() -> str:
 
 
 def sdk_page() -> str:
-    """Returns the public names of the package with their signatures and docstrings."""
+    """Returns the functions of the SDK with their signatures and docstrings."""
     lines = [NOTE, "# Luthier in Python\n\n", inspect.getdoc(luthier) or "", "\n"]
-    for name in luthier.__all__:
-        value = getattr(luthier, name)
-        if inspect.isfunction(value):
+    for name, value in vars(sdk).items():
+        if inspect.isfunction(value) and value.__module__ == sdk.__name__ and not name.startswith("_"):
             signature = str(inspect.signature(value)).replace("'", "")
-            lines.append(f"\n## `luthier.{name}`\n\n```python\n{name}{signature}\n```\n\n{inspect.getdoc(value)}\n")
+            home = "luthier" if name in luthier.__all__ else "luthier.sdk"
+            lines.append(f"\n## `{home}.{name}`\n\n```python\n{name}{signature}\n```\n\n{inspect.getdoc(value)}\n")
     return "".join(lines)
 
 

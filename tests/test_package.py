@@ -20,6 +20,8 @@ SOURCES = TESTS.parent / "src" / "luthier"
 def test_public_names_are_sorted_and_importable():
     assert luthier.__all__ == sorted(luthier.__all__)
     assert all(getattr(luthier, name) is not None for name in luthier.__all__)
+    folders = {path.name for path in SOURCES.iterdir() if (path / "__init__.py").exists()}
+    assert not folders & set(luthier.__all__)  # importing luthier.train would replace a function of that name
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = luthier.nothing
 

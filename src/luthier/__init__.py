@@ -6,6 +6,8 @@ import luthier
 report = luthier.finetune("examples.jsonl", out="runs/first")
 print(report.verdict, report.reason)
 ```
+
+The steps on their own, `train` and `evaluate` among them, are in `luthier.sdk`.
 """
 
 from importlib import import_module
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from luthier.recipe_io import LoadedRecipe, load_recipe
     from luthier.report.schema import Report
     from luthier.runs import Event
-    from luthier.sdk import chat, check, compare, evaluate, finetune, list_models, pull_model, split, train
+    from luthier.sdk import chat, check, compare, finetune, list_models, pull_model, split
 
 _MODULES = {
     "luthier.errors": (
@@ -38,7 +40,7 @@ _MODULES = {
     "luthier.recipe_io": "LoadedRecipe load_recipe",
     "luthier.report.schema": "Report",
     "luthier.runs": "Event",
-    "luthier.sdk": "chat check compare evaluate finetune list_models pull_model split train",
+    "luthier.sdk": "chat check compare finetune list_models pull_model split",
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
 
@@ -60,13 +62,11 @@ __all__ = [
     "chat",
     "check",
     "compare",
-    "evaluate",
     "finetune",
     "list_models",
     "load_recipe",
     "pull_model",
     "split",
-    "train",
 ]
 
 

@@ -110,19 +110,16 @@ def compare_scores(base: Scores, tuned: Scores, *, minimum_gain: float = 0.1, se
             hint="Give a number between 0 and 1, such as 0.1 for ten points.",
         )
     pairs = _paired(base, tuned)
-    base_scores, tuned_scores = (np.array(scores, dtype=np.float64) for scores in zip(*pairs, strict=True))
-    right_or_wrong = bool(np.all(np.isin((base_scores, tuned_scores), (0.0, 1.0))))
-    if right_or_wrong:
-        findings = _right_or_wrong(base_scores, tuned_scores)
-    else:
-        findings = _graded(base_scores, tuned_scores, seed)
+    sides = np.array(pairs, dtype=np.float64).T
+    right_or_wrong = np.all(np.isin(sides, (0.0, 1.0)))
+    findings = _right_or_wrong(*sides) if right_or_wrong else _graded(*sides, seed)
     verdict = _verdict(findings, minimum_gain)
     gain = findings.difference.value if findings.difference.value > 0 else minimum_gain
     rows = findings.rows_needed(gain)
     if verdict == "UNDERPOWERED" and rows is not None and rows <= len(pairs):
         gain = minimum_gain
         rows = findings.rows_needed(gain)
-    wins, losses = (int(np.sum(sign * (tuned_scores - base_scores) > 0)) for sign in (1, -1))
+    wins, losses = sum(one < other for one, other in pairs), sum(one > other for one, other in pairs)
     return Comparison(
         n=len(pairs),
         base=findings.base,

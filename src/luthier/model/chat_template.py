@@ -251,7 +251,7 @@ def for_template(messages: Sequence[Message]) -> list[Message]:
     """Returns messages in the shape chat templates expect.
 
     OpenAI's wire format and transformers' templates differ in four places: text parts are joined, an absent content is
-    an empty text, a call's arguments are an object rather than JSON text (a template would quote them twice), and
+    the refusal or an empty text, a call's arguments are an object rather than JSON text (a template would quote them twice), and
     `developer` is the newer name of `system`. `weight` is ours, not the template's.
     """
     adapted = []
@@ -261,7 +261,7 @@ def for_template(messages: Sequence[Message]) -> list[Message]:
             new["role"] = "system"
         content = new.get("content")
         if content is None:
-            new["content"] = ""
+            new["content"] = new.pop("refusal", None) or ""
         elif isinstance(content, list):
             new["content"] = "".join(part.get("text", "") for part in content)
         if new.get("tool_calls"):
