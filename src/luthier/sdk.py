@@ -52,12 +52,13 @@ def finetune(
         LuthierError: see `luthier.errors`; the message says what is wrong and what to do.
         Interrupted: stopped; the run can be resumed.
     """
-    from luthier.stages.evaluating import Subject, evaluate_stage
-    from luthier.stages.training import train_stage
-
     run, settled = _open(data, out, resume, recipe, overrides, kind="run")
     with run.lock(), resumable(run):
         prepared = prepare_stage(run, settled.recipe, listener, hold_out=True)
+
+        from luthier.stages.evaluating import Subject, evaluate_stage
+        from luthier.stages.training import train_stage
+
         trained = train_stage(run, settled.recipe, prepared, listener)
         subject = Subject(
             recipe=trained.recipe,
@@ -129,11 +130,12 @@ def train(
         LuthierError: see `luthier.errors`.
         Interrupted: stopped; the run can be resumed.
     """
-    from luthier.stages.training import train_stage
-
     run, settled = _open(data, out, resume, recipe, overrides, kind="train")
     with run.lock(), resumable(run):
         prepared = prepare_stage(run, settled.recipe, listener, hold_out=False)
+
+        from luthier.stages.training import train_stage
+
         return train_stage(run, settled.recipe, prepared, listener).summary
 
 

@@ -210,22 +210,25 @@ def test_summary_refuses_rows_that_do_not_match() -> None:
         (["yes", "no"] * 10, "label", "one of 2 short texts"),
         (["yes"] * 10, "label", "is the same"),
         ([str(number) for number in range(50)], "exact", "all training answers are short single lines"),
-        (["SELECT a FROM b WHERE c = 'a long condition of more than twelve words in one line' LIMIT 1;"], "exact", "short"),
-        (["I am sorry to hear that; let me look into it and come back to you today."] * 3, "label", ""),
+        (
+            ["SELECT a FROM b WHERE c = 'a long condition of more than twelve words in one line' LIMIT 1;"],
+            "exact",
+            "short",
+        ),
         ([], "exact", "no training answer"),
         (["true", "1", "2", '"x"'], "exact", "short single lines"),
     ],
 )
 def test_the_grader_is_inferred_and_explained(targets: list[str], name: str, said: str) -> None:
-    if name == "label" and not said:
-        # full sentences are no labels, however often they come
-        chosen, reason = infer_grader(targets)
-        assert chosen == "exact"
-        assert "free text" in reason
-        return
     chosen, reason = infer_grader(targets)
     assert chosen == name
     assert said in reason
+
+
+def test_a_sentence_is_no_label_however_often_it_comes() -> None:
+    chosen, reason = infer_grader(["I am sorry to hear that; let me look into it and come back to you today."] * 3)
+    assert chosen == "exact"
+    assert "free text" in reason
 
 
 def test_free_text_gets_a_warning_with_the_setting_to_change() -> None:

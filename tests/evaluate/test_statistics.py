@@ -41,8 +41,8 @@ def test_newcombe_is_mirrored_and_holds_the_difference(both: int, wins: int, los
     assert low < high
     mirrored = statistics.newcombe_interval(both, losses, wins, neither)
     assert (mirrored.low, mirrored.high) == pytest.approx((-high, -low), abs=1e-12)
-    # right and wrong exchanged: the same table seen from the other end
-    assert statistics.newcombe_interval(neither, losses, wins, both) == pytest.approx((low, high), abs=1e-12)
+    # where right and wrong are exchanged, so are wins and losses
+    assert statistics.newcombe_interval(neither, wins, losses, both) == pytest.approx((low, high), abs=1e-12)
 
 
 def test_wilson_at_the_ends_is_exact() -> None:

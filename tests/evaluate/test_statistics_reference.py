@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.power import TTestPower
 from statsmodels.stats.proportion import proportion_confint
 
 from luthier.evaluate import statistics
@@ -124,9 +125,14 @@ def test_bootstrap_agrees_with_scipy_at_the_level_of_student() -> None:
         assert ours == pytest.approx((theirs.low, theirs.high), abs=0.05 * spread)
 
 
-def test_score_power_is_close_to_the_noncentral_t() -> None:
-    for n in (10, 30, 200):
-        for gain in (0.05, 0.1, 0.2):
-            critical = stats.t.ppf(0.975, n - 1)
-            theirs = stats.nct.sf(critical, n - 1, gain / 0.25 * math.sqrt(n))
-            assert statistics.score_power(gain, 0.25, n) == pytest.approx(theirs, abs=0.03)
+def test_score_power_is_the_noncentral_t() -> None:
+    for n in (6, 10, 30, 200):
+        for gain in (0.001, 0.05, 0.1, 0.2):
+            theirs = stats.nct.sf(stats.t.ppf(0.975, n - 1), n - 1, gain / 0.25 * math.sqrt(n))
+            assert statistics.score_power(gain, 0.25, n) == pytest.approx(theirs, abs=1e-9)
+
+
+def test_score_rows_needed_agree_with_statsmodels() -> None:
+    for gain, deviation in ((0.1, 0.2), (0.05, 0.3), (0.3, 0.4)):
+        theirs = TTestPower().solve_power(gain / deviation, power=0.8, alpha=0.05, alternative="two-sided")
+        assert statistics.score_rows_needed(gain, deviation) == math.ceil(theirs)

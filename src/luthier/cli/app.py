@@ -15,7 +15,6 @@ from luthier.errors import LuthierError
 app = typer.Typer(
     name="luthier",
     help="Fine-tune a language model on your chat examples, and prove that it beats its base.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

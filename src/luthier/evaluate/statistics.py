@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr, gammaln, ndtr, ndtri, stdtr, stdtrit, xlog1py, xlogy
+from scipy.special import bdtr, gammaln, nctdtr, ndtr, ndtri, stdtrit, xlog1py, xlogy
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -257,22 +257,24 @@ def equal_values_interval(value: float, n: int, *, bounds: tuple[float, float], 
 
 
 def score_power(gain: float, deviation: float, n: int, alpha: float = ALPHA) -> float:
-    """Returns the approximate probability that a paired test of n score differences shows a gain, in its direction.
+    """Returns the probability that a paired t-test on n normal differences shows a gain, in its direction.
+
+    It stands for the sign-flip test, which it approximates: exact power would need the distribution of the scores.
 
     Args:
         gain: the true mean difference.
         deviation: the standard deviation of the differences between rows.
-        n: test rows; below 6, no sign-flip test can reach 0.05.
+        n: test rows; where they are so few that no sign-flip test can reach alpha, the power is 0.
         alpha: two-sided level.
 
-    Source: shifted Student t for the noncentral one, as sample sizes are in Miller 2024 (arXiv 2411.00640) with normal
-    quantiles.
+    Source: noncentral t distribution, Johnson, Kotz & Balakrishnan 1995, chapter 31; with normal quantiles this is
+    the sample size formula of Miller 2024 (arXiv 2411.00640).
     """
     if 2.0 ** (1 - n) >= alpha:
         return 0.0
     if deviation == 0:
         return 1.0 if gain > 0 else 0.0
-    return float(stdtr(n - 1, gain / deviation * math.sqrt(n) - stdtrit(n - 1, 1 - alpha / 2)))
+    return float(1 - nctdtr(n - 1, gain / deviation * math.sqrt(n), stdtrit(n - 1, 1 - alpha / 2)))
 
 
 def detectable_score_gain(n: int, deviation: float, power: float = POWER, alpha: float = ALPHA) -> float | None:
