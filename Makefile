@@ -14,7 +14,7 @@ help: ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 demo: $(VENV)/.runtime ## Fine-tune the embedded model on the sample orders and judge it (about five minutes)
-	$(BIN)/luthier run $(DEMO_DATA)
+	$(BIN)/luthier run $(DEMO_DATA) train.n_epochs=2
 
 test: setup ## Everything CI runs: `make check`, then the tests
 	$(MAKE) check

@@ -124,7 +124,7 @@ def written_money(hundredths: int) -> str:
     """Returns an amount as people write it, in one of three currencies."""
     whole, rest = divmod(hundredths, 100)
     sign, code, name, small = pick(words.CURRENCIES)
-    if whole < 1000 and chance(0.25):
+    if whole < 1000 and chance(0.12):
         cents = f" and {in_words(rest)} {small}" if rest else ""
         return f"{in_words(whole)} {name}{cents}"
     plain = f"{whole:,}" if rest == 0 and chance(0.7) else f"{whole:,}.{rest:02d}"
@@ -237,12 +237,12 @@ def draw_total(price: int) -> int:
 def draw_order() -> Order:
     """Returns an order in which any fact but the items may be missing."""
     roll = rng.random()
-    items, price = draw_items(1 if roll < 0.45 else 2 if roll < 0.75 else 3 if roll < 0.91 else 4)
+    items, price = draw_items(1 if roll < 0.62 else 2 if roll < 0.87 else 3 if roll < 0.95 else 4)
     return Order(
-        customer=draw_customer() if chance(0.78) else None,
+        customer=draw_customer() if chance(0.9) else None,
         items=items,
-        total=draw_total(price) if chance(0.74) else None,
-        day=draw_day() if chance(0.72) else None,
+        total=draw_total(price) if chance(0.86) else None,
+        day=draw_day() if chance(0.88) else None,
     )
 
 
@@ -304,7 +304,7 @@ def purchase() -> tuple[str, Order]:
     if style.lower and order.customer and chance(0.5):
         order.customer = order.customer.lower()
     text = render(pick([template for template in style.templates if states(template, order)]), order)
-    if chance(0.42):
+    if chance(0.22):
         extra = render(pick(style.extras), order)
         text = f"{text}{style.joint}{extra}"
     if order.total is None and len(order.items) == 1 and order.items[0].quantity > 1 and chance(0.5):
@@ -339,11 +339,11 @@ def nothing(templates: Sequence[str]) -> tuple[str, Order]:
 def draw_row() -> tuple[str, Order]:
     """Returns a message and what it says."""
     roll = rng.random()
-    if roll < 0.83:
+    if roll < 0.89:
         return purchase()
-    if roll < 0.88:
+    if roll < 0.92:
         return partly_cancelled()
-    return nothing(words.CANCELLED if roll < 0.935 else words.NO_ORDER)
+    return nothing(words.CANCELLED if roll < 0.955 else words.NO_ORDER)
 
 
 def grams(text: str) -> set[str]:

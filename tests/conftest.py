@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line sets it
 
 REPOSITORY = Path(__file__).parents[1]
 PUBLIC_DATA = REPOSITORY.parent / "shared" / "data" / "public"

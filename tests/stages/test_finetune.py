@@ -6,7 +6,6 @@ import json
 import math
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -59,8 +58,8 @@ def settings(tiny_model_folder: Path) -> dict[str, object]:
 
 
 @pytest.fixture
-def heard() -> Iterator[list[Event]]:
-    yield []
+def heard() -> list[Event]:
+    return []
 
 
 def test_a_file_becomes_a_run_with_a_verdict(data, settings, tmp_path, heard):
@@ -89,7 +88,7 @@ def test_a_file_becomes_a_run_with_a_verdict(data, settings, tmp_path, heard):
     manifest = json.loads((out / "manifest.json").read_text())
     assert set(manifest["stages"]) == {"data", "train", "evaluate"}
     assert len(manifest["inputs"]["data.train"]["sha256"]) == 64
-    assert [e.message for e in heard if e.kind == "stage"][0].startswith("Checking")
+    assert next(e.message for e in heard if e.kind == "stage").startswith("Checking")
     assert any("trainable params:" in e.message for e in heard)
 
 
@@ -292,8 +291,10 @@ def test_two_runs_in_one_folder_are_refused(data, settings, tmp_path):
 
 
 def test_a_second_ctrl_c_stops_at_once(heard):
-    with pytest.raises(KeyboardInterrupt), stopping.stop_switch(heard.append) as requested:
-        os.kill(os.getpid(), signal.SIGINT)
+    with stopping.stop_switch(heard.append) as requested:
+        assert not requested()
+        signal.raise_signal(signal.SIGINT)
         assert requested()
-        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
     assert "again" in heard[0].message

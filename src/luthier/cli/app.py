@@ -38,8 +38,15 @@ def _options(
         raise typer.Exit
 
 
+SPINS_BEFORE_SLEEP = "1000"
+"""How long an OpenMP thread that waits for the other spins before it sleeps. GNU's default of 300,000 is a few per cent
+faster on an idle machine, and more than twice as slow where anything else runs (Source:
+`docs/measurements/busy-machine.md`)."""
+
+
 def main() -> None:
     """Runs the command line; an error becomes one readable message and a fixed exit code, never a traceback."""
+    os.environ.setdefault("GOMP_SPINCOUNT", SPINS_BEFORE_SLEEP)  # read when torch is imported
     as_json = "--json" in sys.argv
     try:
         app()

@@ -49,13 +49,14 @@ class Example:
 
 
 def content_text(message: Message) -> str:
-    """Returns a message's text: its content, text parts joined, or an empty string where there is none."""
+    """Returns a message's text: its content, text parts joined, or its refusal; an empty string where there is none."""
     content = message.get("content")
     if isinstance(content, str):
         return content
     if isinstance(content, list):
         return "".join(part.get("text", "") for part in content if isinstance(part, dict))
-    return ""
+    refusal = message.get("refusal")
+    return refusal if isinstance(refusal, str) else ""
 
 
 def is_trained(message: Message) -> bool:

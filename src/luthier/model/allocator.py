@@ -28,4 +28,5 @@ def keep_freed_memory() -> bool:
     except AttributeError:
         return False
     settings = ((M_MMAP_THRESHOLD, 1 << 30), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 64 << 20))
-    return sum(mallopt(option, value) == 1 for option, value in settings) == len(settings)
+    taken = [mallopt(option, value) == 1 for option, value in settings]
+    return all(taken)

@@ -251,8 +251,8 @@ def for_template(messages: Sequence[Message]) -> list[Message]:
     """Returns messages in the shape chat templates expect.
 
     OpenAI's wire format and transformers' templates differ in four places: text parts are joined, an absent content is
-    the refusal or an empty text, a call's arguments are an object rather than JSON text (a template would quote them twice), and
-    `developer` is the newer name of `system`. `weight` is ours, not the template's.
+    the refusal or an empty text, a call's arguments are an object rather than JSON text (a template would quote them
+    twice), and `developer` is the newer name of `system`. `weight` is OpenAI's, not the template's.
     """
     adapted = []
     for message in messages:
