@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ def sdk_page() -> str:
     lines = [NOTE, "# Luthier in Python\n\n", inspect.getdoc(luthier) or "", "\n"]
     for name, value in vars(sdk).items():
         if inspect.isfunction(value) and value.__module__ == sdk.__name__ and not name.startswith("_"):
-            signature = str(inspect.signature(value)).replace("'", "")
+            signature = re.sub(r"<function (\w+) at 0x\w+>", r"\1", str(inspect.signature(value)).replace("'", ""))
             home = "luthier" if name in luthier.__all__ else "luthier.sdk"
             lines.append(f"\n## `{home}.{name}`\n\n```python\n{name}{signature}\n```\n\n{inspect.getdoc(value)}\n")
     return "".join(lines)
