@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def rows(count: int = 40) -> list[ComparedRow]:
     for index, line in enumerate(ORDERS.read_text(encoding="utf-8").splitlines()[:count]):
         system, user, assistant = (message["content"] for message in json.loads(line)["messages"])
         outcome = "loss" if index == 5 else "unscored" if index == 9 else "tie" if index % 13 == 0 else "win"
-        wrong = assistant.replace('"quantity":1', '"quantity":2')
+        wrong = re.sub(r'"quantity":(\d+)', '"quantity":999', assistant, count=1)
         made.append(
             ComparedRow.model_validate(
                 {

@@ -274,7 +274,11 @@ def score_power(gain: float, deviation: float, n: int, alpha: float = ALPHA) -> 
         return 0.0
     if deviation == 0:
         return 1.0 if gain > 0 else 0.0
-    return float(1 - nctdtr(n - 1, gain / deviation * math.sqrt(n), stdtrit(n - 1, 1 - alpha / 2)))
+    noncentrality, critical = gain / deviation * math.sqrt(n), stdtrit(n - 1, 1 - alpha / 2)
+    missed = nctdtr(n - 1, noncentrality, critical)
+    if math.isnan(missed):  # scipy's answer where the probability is too near 0 or 1 to be computed
+        return 1.0 if noncentrality > critical else 0.0
+    return float(1 - missed)
 
 
 def detectable_score_gain(n: int, deviation: float, power: float = POWER, alpha: float = ALPHA) -> float | None:

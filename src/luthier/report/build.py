@@ -110,7 +110,7 @@ def build_report(
         fine_tuned=_model_score("fine-tuned", comparison.tuned, comparison.tuned_unscored, fine_tuned.answers),
         notes=notes,
         grader=grader[0],
-        grader_reason=grader[1],
+        grader_reason=_sentence(grader[1]),
         metrics=metrics,
         data=facts.data,
         training=facts.training,
@@ -177,13 +177,13 @@ def _report(comparison: Comparison, *, notes: Sequence[str], **parts: Any) -> Re
             value=comparison.difference.value,
             low=comparison.difference.low,
             high=comparison.difference.high,
-            method=comparison.difference.method,
+            method=_sentence(comparison.difference.method),
         ),
         wins=comparison.wins,
         losses=comparison.losses,
         ties=comparison.ties,
         p_value=comparison.p_value,
-        test=comparison.test,
+        test=_sentence(comparison.test),
         detectable_gain=comparison.detectable_gain,
         rows_needed=comparison.rows_needed,
         planned_gain=comparison.planned_gain,
@@ -192,6 +192,11 @@ def _report(comparison: Comparison, *, notes: Sequence[str], **parts: Any) -> Re
         created_at=utc_now(),
         **parts,
     )
+
+
+def _sentence(text: str) -> str:
+    """Returns a clause as a sentence: these texts are printed as they stand."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
 
 def _model_score(name: str, estimate: Estimate, unscored: int, answers: Sequence[Answer] = ()) -> ModelScore:
