@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--rows", type=int, default=8)
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
+    parser.add_argument("--glibc-default", action="store_true", help="leave the allocator as it is")
     parser.add_argument("--measure", choices=["luthier", "peft"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
@@ -65,7 +66,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
         records = [json.loads(line) for _, line in zip(range(arguments.rows * arguments.steps), file, strict=False)]
     rows = [chat.encode_example(r["messages"], r.get("tools"), place=str(n)) for n, r in enumerate(records)]
     batches = [rows[start : start + arguments.rows] for start in range(0, len(rows), arguments.rows)]
-    backward, parameters = (ours if arguments.measure == "luthier" else peft_loop)(folder, chat, arguments.dtype)
+    backward, parameters = (ours if arguments.measure == "luthier" else peft_loop)(
+        folder, chat, arguments.dtype, arguments.glibc_default
+    )
     optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.0)
     seconds, losses = [], []
     for batch in batches:
@@ -85,14 +88,16 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
     }
 
 
-def ours(folder, chat, dtype):
-    from luthier.model.loader import load_model
+def ours(folder, chat, dtype, glibc_default):
+    from luthier.model import loader
     from luthier.model.lora import LoraConfig, attach
     from luthier.train.attention import flat_attention_in
     from luthier.train.batch import flatten
     from luthier.train.loop import loss_sum
 
-    model = load_model(folder, dtype, chat)
+    if glibc_default:
+        loader.keep_freed_memory = lambda: False
+    model = loader.load_model(folder, dtype, chat)
     adapter = attach(model.network, LoraConfig(r=16, lora_alpha=32), seed=1)
 
     def backward(batch):
@@ -104,7 +109,7 @@ def ours(folder, chat, dtype):
     return backward, adapter.parameters()
 
 
-def peft_loop(folder, chat, dtype):
+def peft_loop(folder, chat, dtype, glibc_default):
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM

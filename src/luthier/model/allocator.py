@@ -1,8 +1,8 @@
 """Keeps freed memory in the process.
 
 glibc gives every large block back to the kernel when it is freed and takes fresh pages for the next one. A training
-step frees and takes the same blocks again and again, and the page faults cost a large share of its time (Source:
-`benchmarks/train_step.py`, `docs/measurements/`).
+step frees and takes the same blocks again and again, and pays for the page faults (Source: `docs/measurements/first-runs.md`;
+`benchmarks/train_step.py --glibc-default` leaves them in).
 """
 
 from __future__ import annotations
