@@ -13,7 +13,7 @@ DEMO_DATA := examples/orders.jsonl
 help: ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-demo: $(VENV)/.runtime ## Fine-tune the embedded model on the sample orders and judge it (about five minutes)
+demo: $(VENV)/.runtime ## Fine-tune the embedded model on the sample orders and judge it (about six minutes on two cores)
 	$(BIN)/luthier run $(DEMO_DATA) train.n_epochs=2
 
 test: setup ## Everything CI runs: `make check`, then the tests
