@@ -30,7 +30,7 @@ import orjson
 
 from luthier.errors import RecipeError
 
-EventKind = Literal["stage", "message", "warning", "progress", "step", "epoch", "token"]
+EventKind = Literal["stage", "message", "warning", "progress", "step", "epoch"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from luthier.cli.output import print_json, watching
-from luthier.cli.work import Preset, RecipeFile
+from luthier.cli.work import Preset, RecipeFile, given_recipe
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
@@ -52,11 +52,9 @@ def split(
 ) -> None:
     """Split examples 80/10/10 by group, so that no duplicate straddles."""
     from luthier import sdk
-    from luthier.recipe_io import load_recipe
 
-    loaded = load_recipe(file=recipe, preset=preset) if recipe or preset else None
     with watching() as listener:
-        parts = sdk.split(data, out, recipe=loaded, overrides=overrides or (), listener=listener)
+        parts = sdk.split(data, out, recipe=given_recipe(recipe, preset), overrides=overrides or (), listener=listener)
     sizes = {"train": len(parts.train), "validation": len(parts.validation), "test": len(parts.test)}
     if as_json:
         print_json({"out": out, **sizes, "groups": parts.num_groups, "notes": list(parts.notes)})

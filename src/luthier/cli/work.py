@@ -48,7 +48,6 @@ def run(
     Exit status: 0 if the fine-tuned model is BETTER than its base, 1 if not, more if something is wrong.
     """
     from luthier import sdk
-    from luthier.recipe_io import load_recipe
 
     data, overrides = data_and_overrides(arguments)
     with watching() as listener:
@@ -56,7 +55,7 @@ def run(
             data,
             out=out,
             resume=resume,
-            recipe=load_recipe(file=recipe, preset=preset) if recipe or preset else None,
+            recipe=given_recipe(recipe, preset),
             overrides=overrides,
             listener=listener,
         )
@@ -73,7 +72,6 @@ def train(
 ) -> None:
     """Train an adapter on every row of a file; nothing is held out unless data.validation=FILE is given."""
     from luthier import sdk
-    from luthier.recipe_io import load_recipe
 
     data, overrides = data_and_overrides(arguments)
     with watching() as listener:
@@ -81,7 +79,7 @@ def train(
             data,
             out=out,
             resume=resume,
-            recipe=load_recipe(file=recipe, preset=preset) if recipe or preset else None,
+            recipe=given_recipe(recipe, preset),
             overrides=overrides,
             listener=listener,
         )
@@ -125,6 +123,17 @@ def compare(
     from luthier import sdk
 
     _show_report(sdk.compare(base, tuned, minimum_gain=minimum_gain), as_json)
+
+
+def given_recipe(file: str | None, preset: str | None) -> Any:
+    """Returns the recipe that a command's options name, or None where they name none.
+
+    Raises:
+        RecipeError: no such preset, or an unreadable file.
+    """
+    from luthier.recipe_io import load_recipe
+
+    return load_recipe(file=file, preset=preset) if file or preset else None
 
 
 def data_and_overrides(arguments: list[str] | None) -> tuple[str | None, list[str]]:

@@ -53,15 +53,10 @@ class LocalModel(AnswerSource):
         self._max_new_tokens = max_new_tokens
         self._batch_size = batch_size
 
-    def batches(self, samples: Sequence[Sample]) -> tuple[list[list[int]], list[list[int]]]:
-        """Returns the prompts as token ids, and which samples are answered together."""
-        prompts = [self._model.chat.encode_prompt(sample.prompt, sample.tools) for sample in samples]
-        return prompts, batches_of(prompts, self._batch_size)
-
     def answer(self, samples: Sequence[Sample], done: frozenset[str] = frozenset()) -> Iterator[list[Answer]]:
         """Yields greedy answers batch by batch; a batch whose samples are all done is passed over."""
-        prompts, batches = self.batches(samples)
-        for indices in batches:
+        prompts = [self._model.chat.encode_prompt(sample.prompt, sample.tools) for sample in samples]
+        for indices in batches_of(prompts, self._batch_size):
             if all(samples[index].id in done for index in indices):
                 continue
             with self._silenced():
