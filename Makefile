@@ -40,6 +40,7 @@ proof: setup ## The slow proofs that CI cannot hold
 
 bench: setup ## Measure; results go to docs/measurements by hand, with versions
 	$(BIN)/python benchmarks/train_step.py
+	$(BIN)/python benchmarks/data_check.py --parts parse,full,near,peers
 
 setup: $(VENV)/.dev ## Make the virtual environment with everything for development
 

@@ -1,4 +1,4 @@
-"""Writes `docs/reference/`: the pages that are made from the code. `--check` fails if one is out of date."""
+"""Writes the pages that are made from the code and from other pages. `--check` fails if one is out of date."""
 
 from __future__ import annotations
 
@@ -15,34 +15,45 @@ import typer
 import luthier
 from luthier import errors, sdk
 from luthier.cli.app import app
+from luthier.data.check_json import CheckJSON
+from luthier.data.rules.catalogue import CODES, FIXABLE, GROUPS, RULES
 from luthier.recipe import Recipe
 from luthier.recipe_io import iter_fields
 from luthier.report.schema import Report
 
-REFERENCE = Path(__file__).parent / "reference"
+DOCS = Path(__file__).parent
 NOTE = "<!-- Made by docs/generate.py from the code; edit the code. -->\n\n"
+ABOUT_GROUPS = {
+    "file": "The file as a piece of JSONL: bytes, rows, shapes.",
+    "message": "The messages of a row: OpenAI's chat format, and what a chat template needs.",
+    "text": "What the messages say, above all the answers that are learned.",
+    "set": "All rows together.",
+    "leak": "What must not be in the data.",
+}
 
 
 def main() -> int:
     """Writes or checks every page; returns the exit status."""
     pages = {
-        "cli.md": cli_page(),
-        "recipe.md": recipe_page(),
-        "errors.md": errors_page(),
-        "sdk.md": sdk_page(),
-        "recipe.schema.json": schema(Recipe),
-        "report.schema.json": schema(Report),
+        "reference/cli.md": cli_page(),
+        "reference/recipe.md": recipe_page(),
+        "reference/errors.md": errors_page(),
+        "reference/sdk.md": sdk_page(),
+        "reference/recipe.schema.json": schema(Recipe),
+        "reference/report.schema.json": schema(Report),
+        "reference/check.schema.json": schema(CheckJSON),
+        "findings/README.md": findings_page(),
     }
     checking = "--check" in sys.argv
-    stale = [name for name, text in pages.items() if not _same(REFERENCE / name, text)]
+    stale = [name for name, text in pages.items() if not _same(DOCS / name, text)]
     if checking:
         for name in stale:
-            print(f"docs/reference/{name} is out of date; run `make docs`.")
+            print(f"docs/{name} is out of date; run `make docs`.")
         return 1 if stale else 0
-    REFERENCE.mkdir(parents=True, exist_ok=True)
     for name, text in pages.items():
-        (REFERENCE / name).write_text(text, encoding="utf-8")
-    print(f"docs/reference: {len(stale)} of {len(pages)} pages changed")
+        (DOCS / name).parent.mkdir(parents=True, exist_ok=True)
+        (DOCS / name).write_text(text, encoding="utf-8")
+    print(f"docs: {len(stale)} of {len(pages)} generated pages changed")
     return 0
 
 
@@ -103,6 +114,28 @@ def sdk_page() -> str:
     return "".join(lines)
 
 
+def findings_page() -> str:
+    """Returns the index of the findings: each code with its severities, its fix, and the first sentence of its page."""
+    lines = [
+        NOTE,
+        "# Findings\n\n",
+        "What `luthier check` can say. Each code has a page: what it is, why it hurts, an example, the remedy, and the\n",
+        "source. An *error* keeps a row (or the file) out of training, a *warning* is likely to hurt, an *info* is a fact.\n",
+        "`--only` takes codes and groups, and so does `--skip` of `luthier clean`.\n\n",
+        "The examples are as short as can be; where a file has so few rows, the check says\n",
+        "[too-few-examples](too-few-examples.md) besides. Where an example is Python, `rows` are the rows of the file.\n",
+    ]
+    for group in GROUPS:
+        lines.append(f"\n## Group `{group}`\n\n{ABOUT_GROUPS[group]}\n\n")
+        lines.append("| code | severity | mended by `clean` | what |\n|---|---|---|---|\n")
+        for code in (code for code, other in CODES.items() if other == group):
+            found = {rule.severity for rule in RULES if rule.code == code}
+            severities = ", ".join(severity for severity in ("error", "warning", "info") if severity in found)
+            mended = "yes" if code in FIXABLE else ""
+            lines.append(f"| [{code}]({code}.md) | {severities} | {mended} | {_first_sentence(code)} |\n")
+    return "".join(lines)
+
+
 def schema(model: Any) -> str:
     """Returns a pydantic model's JSON schema."""
     return json.dumps(model.model_json_schema(), indent=2, ensure_ascii=False) + "\n"
@@ -113,6 +146,12 @@ def _walk(command: Any, words: list[str]) -> list[tuple[list[str], Any]]:
     for name in getattr(command, "commands", {}):
         found += _walk(command.commands[name], [*words, name])
     return found
+
+
+def _first_sentence(code: str) -> str:
+    page = (DOCS / "findings" / f"{code}.md").read_text(encoding="utf-8")
+    text = " ".join(page.split("## What it is\n", 1)[1].split("\n## ", 1)[0].split())
+    return re.split(r"(?<=[.])\s", text, maxsplit=1)[0].replace("|", "\\|")
 
 
 def _same(path: Path, text: str) -> bool:

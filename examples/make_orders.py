@@ -264,7 +264,11 @@ def render(template: str, order: Order) -> str:
         "date": lambda: order.day and written_date(order.day),
         "later": lambda: written_date((order.day or draw_day()) + timedelta(days=between(2, 20))),
         "id": lambda: pick(["#", "", "A-", "ORD-", "PO"]) + str(between(1200, 98000)),
-        "phone": lambda: f"{pick(['555', '+44 20', '0171', '+1 415'])} {between(100, 999)} {between(1000, 9999)}",
+        # numbers that are kept free for fiction (Ofcom, "Telephone numbers for use in TV and radio drama programmes")
+        "phone": lambda: (
+            f"{pick(['020 7946 0', '01632 960', '+44 117 496 0', '+44 7700 900'])}{between(100, 999)} "
+            f"ext. {between(1000, 9999)}"
+        ),
         "other": lambda: pick([name for name in words.FIRST_NAMES if name != (order.customer or "").split(" ")[0]]),
         "each": lambda: written_money(between(3, 90) * 100),
         "some": lambda: prose(draw_items(between(1, 2))[0]),

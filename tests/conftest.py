@@ -6,7 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+settings.register_profile("untimed", deadline=None)  # timing never decides a test
+settings.load_profile("untimed")
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line sets it
 
 REPOSITORY = Path(__file__).parents[1]

@@ -50,7 +50,8 @@ def test_an_error_has_its_faces():
 @pytest.mark.parametrize("path", sorted(TESTS.rglob("test_*.py")), ids=lambda path: path.stem)
 def test_every_test_asserts_something_and_says_its_tier(path):
     tree = ast.parse(path.read_text("utf-8"))
-    assert "pytestmark" in {t.id for node in tree.body if isinstance(node, ast.Assign) for t in node.targets}  # type: ignore[attr-defined]
+    names = {getattr(target, "id", "") for node in tree.body if isinstance(node, ast.Assign) for target in node.targets}
+    assert "pytestmark" in names
     tests = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name.startswith("test_")]
     assert tests
     helpers = {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and _asserts(n, set())}

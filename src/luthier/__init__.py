@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from luthier.recipe_io import LoadedRecipe, load_recipe
     from luthier.report.schema import Report
     from luthier.runs import Event
-    from luthier.sdk import chat, check, compare, finetune, list_models, pull_model, split
+    from luthier.sdk import chat, check, clean, compare, finetune, list_models, pull_model, split
 
 _MODULES = {
     "luthier.errors": (
@@ -40,7 +40,7 @@ _MODULES = {
     "luthier.recipe_io": "LoadedRecipe load_recipe",
     "luthier.report.schema": "Report",
     "luthier.runs": "Event",
-    "luthier.sdk": "chat check compare finetune list_models pull_model split",
+    "luthier.sdk": "chat check clean compare finetune list_models pull_model split",
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
 
@@ -61,6 +61,7 @@ __all__ = [
     "TrainError",
     "chat",
     "check",
+    "clean",
     "compare",
     "finetune",
     "list_models",

@@ -1,7 +1,7 @@
 """Luthier in Python: one function a step, in the order of the work.
 
 ```
-check → split → train → evaluate → report        (finetune does it all)
+check → clean → split → train → evaluate → report        (finetune does all but clean)
 ```
 
 The command line and, later, the server call these functions and nothing below them. What needs torch is imported
@@ -14,14 +14,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from luthier.data.check import CheckResult, check_files
+from luthier.data.check import MIN_EXAMPLES, CheckResult
+from luthier.data.cleaning.clean import DEFAULT_FIXES, CleanResult, clean_files
+from luthier.data.rules.catalogue import chosen
+from luthier.data.shapes.columns import ColumnMap
 from luthier.data.split import Split
+from luthier.data.twins.held_out import read_held_out
 from luthier.errors import RecipeError
+from luthier.recipe import Recipe
 from luthier.recipe_io import LoadedRecipe
 from luthier.report.schema import Report, TrainingSummary
 from luthier.runs import Listener, RunFolder, no_listener
+from luthier.stages.checking import check_stage
 from luthier.stages.opening import Overrides, new_run, open_model, resumed_run, with_overrides
-from luthier.stages.preparing import MIN_EXAMPLES, checked, prepare, prepare_stage, read_checked, write_split
+from luthier.stages.preparing import checked, prepare, prepare_stage, read_checked, write_split
 from luthier.stages.stopping import resumable
 
 if TYPE_CHECKING:
@@ -74,13 +80,92 @@ def finetune(
         return evaluate_stage(run, subject, listener)
 
 
-def check(paths: Sequence[str | Path], *, minimum: int = MIN_EXAMPLES) -> CheckResult:
+def check(
+    paths: Sequence[str | Path],
+    *,
+    against: Sequence[str | Path] = (),
+    only: Sequence[str] = (),
+    row_format: str | None = None,
+    column_map: str | None = None,
+    model: str = Recipe().model.base,
+    minimum: int = MIN_EXAMPLES,
+    keep: bool = True,
+    on_ray: bool = False,
+) -> CheckResult:
     """Returns what is wrong with the examples in files, and those that are right.
+
+    Args:
+        paths: JSONL files, also compressed, or tables with `column_map`; "-" is standard input.
+        against: held-out files that must have no row in common with them.
+        only: codes or groups (file, message, text, set, leak) to look for; otherwise all.
+        row_format: chat, preference, reinforcement or completion, if every row must have it.
+        column_map: how the columns of flat rows become messages: "user=question,assistant=answer".
+        model: in whose tokens lengths are counted.
+        minimum: fewer examples than this are an error.
+        keep: whether the result holds the rows; without, a file of any size is checked in little memory.
+        on_ray: whether a Ray cluster does the work.
 
     Raises:
         DataError: a file cannot be read at all.
+        RecipeError: an unknown code, or a map that cannot be understood.
+        MissingError: an extra that is needed is not installed.
     """
-    return check_files(paths, minimum=minimum)
+    return check_stage(
+        paths,
+        against=against,
+        only=only,
+        row_format=row_format,
+        column_map=column_map,
+        model=model,
+        minimum=minimum,
+        keep=keep,
+        on_ray=on_ray,
+    )
+
+
+def clean(
+    paths: Sequence[str | Path],
+    out: str | Path,
+    *,
+    only: Sequence[str] = (),
+    skip: Sequence[str] = (),
+    convert: bool = False,
+    column_map: str | None = None,
+    against: Sequence[str | Path] = (),
+    drop_errors: bool = False,
+    dry_run: bool = False,
+    overwrite: bool = False,
+) -> CleanResult:
+    """Mends what the check finds and can be mended, writes the result, and lists every change in `OUT.changes.jsonl`.
+
+    Args:
+        paths: JSONL files, also compressed, or tables with `column_map`; "-" is standard input.
+        out: the file to write. The input is never modified.
+        only: codes or groups to mend; otherwise all but near-duplicate and pii, which are mended only when named.
+        skip: codes or groups not to mend.
+        convert: whether to convert rows of other known shapes to OpenAI's format.
+        column_map: how the columns of flat rows become messages: "user=question,assistant=answer".
+        against: held-out files; rows that stand there, too, are left out.
+        drop_errors: whether to leave out rows with errors that cannot be mended.
+        dry_run: whether to write nothing.
+        overwrite: whether `out` may be replaced.
+
+    Raises:
+        DataError: a file cannot be read or written, or holds an unresolved merge.
+        RecipeError: `out` exists, an unknown code, or a map that cannot be understood.
+    """
+    codes = chosen(only, param="only") if only else DEFAULT_FIXES
+    return clean_files(
+        paths,
+        out,
+        codes=codes - chosen(skip, param="skip"),
+        convert=convert,
+        column_map=ColumnMap.parse(column_map) if column_map else None,
+        held_out=read_held_out(against) if against else None,
+        drop_errors=drop_errors,
+        dry_run=dry_run,
+        overwrite=overwrite,
+    )
 
 
 def split(

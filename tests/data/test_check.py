@@ -11,8 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from luthier.data import catalogue_file, catalogue_message, catalogue_text
 from luthier.data.check import CheckResult, check_files
+from luthier.data.rules import (
+    catalogue,
+    catalogue_file,
+    catalogue_leak,
+    catalogue_message,
+    catalogue_set,
+    catalogue_text,
+)
 from luthier.errors import DataError
 
 pytestmark = pytest.mark.unit
@@ -34,7 +41,7 @@ def finding(result: CheckResult, code: str) -> Any:
 
 def test_a_clean_file_gives_nothing(write: Write, rows: Rows) -> None:
     result = check_files([write(rows(60))])
-    assert (codes(result), result.has_errors, result.rejected) == ([], False, [])
+    assert (codes(result), result.has_errors, result.rejected, result.num_rejected) == ([], False, [], 0)
     assert [example.line for example in result.examples] == list(range(1, 61))
     assert result.to_json()["examples"] == 60
 
@@ -107,7 +114,20 @@ def test_system_prompts_that_differ_by_a_slip(write: Write, rows: Rows, row: Mak
 
     assert with_prompts("You answer question about guitars.") == ["system-prompt-differs"]
     assert with_prompts("You answer questions  about guitars.") == ["system-prompt-differs"]
-    assert with_prompts("You translate from French to German.") == []
+    assert with_prompts("You translate from French to German.") == ["system-prompt-differs"]
+
+
+def test_system_prompts_that_are_meant_to_differ_are_listed_with_their_counts(
+    write: Write, rows: Rows, row: MakeRow
+) -> None:
+    prompts = ["You translate from French to German.", "You answer questions about guitars.", "You tell jokes."]
+    many = [
+        row(r["messages"][0]["content"], r["messages"][1]["content"], prompts[min(n % 10, 2)])
+        for n, r in enumerate(rows(60))
+    ]
+    found = finding(check_files([write(many)]), "system-prompt-differs")
+    assert (found.severity, found.rows.count) == ("info", 12)
+    assert "3 of them: 48 rows “You tell jokes.”; 6 rows “You answer questions" in found.message
 
 
 def test_rows_without_the_system_prompt_of_the_others(write: Write, rows: Rows, row: MakeRow) -> None:
@@ -119,7 +139,7 @@ def test_rows_without_the_system_prompt_of_the_others(write: Write, rows: Rows, 
 def test_answers_that_all_begin_or_end_alike(write: Write, rows: Rows, row: MakeRow) -> None:
     def answers(form: str) -> list[str]:
         many = [row(r["messages"][0]["content"], form.format(r["messages"][1]["content"])) for r in rows(60)]
-        return [f.message for f in check_files([write(many)]).findings]
+        return [f.message for f in check_files([write(many)]).findings if f.code == "uniform-affix"]
 
     for form in ("SELECT {};", '{{"label": "{}"}}', "{}.", "```\n{}\n```", "<b>{}</b>"):
         assert answers(form) == []
@@ -140,8 +160,20 @@ def test_answers_that_are_all_the_same(write: Write, rows: Rows, row: MakeRow) -
 
 def test_rows_of_another_shape_are_named_with_their_lines(write: Write, rows: Rows) -> None:
     result = check_files([write([*rows(60), {"prompt": "q", "completion": "a"}])])
-    assert codes(result) == ["unknown-format", "mixed-formats"]
+    assert codes(result) == ["mixed-formats"]
     assert finding(result, "mixed-formats").rows.lines == (61,)
+
+
+def test_a_format_asked_for_makes_others_an_error(write: Write, rows: Rows) -> None:
+    file = write([*rows(60), {"prompt": "q", "completion": "a"}])
+    result = check_files([file], row_format="chat")
+    assert codes(result) == ["unknown-format", "mixed-formats"]
+    assert (result.num_examples, [row.line for row in result.rejected]) == (60, [61])
+    assert codes(check_files([file], row_format="completion"), "error") == [
+        "unknown-format",
+        "too-few-examples",
+        "mixed-formats",
+    ]
 
 
 def test_several_files_are_one_set_and_keep_their_names(write: Write, rows: Rows) -> None:
@@ -161,13 +193,15 @@ def test_errors_about_the_file_cannot_be_dropped_with_rows(write: Write, rows: R
 
 
 def test_the_summary_counts(write: Write, row: MakeRow, rows: Rows) -> None:
-    many = [*rows(59), row("abc", "de", "f"), {"prompt": "q", "completion": "a"}]
+    many = [*rows(59), row("abc", "de", "f"), {"prompt": "q"}]
     summary = check_files([write(many)]).summary
     assert (summary["rows"], summary["examples"], summary["rejected"]) == (61, 60, 1)
-    assert summary["formats"] == {"chat": 60, "completion": 1}
+    assert summary["formats"] == {"chat": 60, "unknown": 1}
     assert summary["roles"] == {"user": 60, "assistant": 60, "system": 1}
     assert (summary["characters"]["min"], summary["system_prompts"]) == (6, 1)
-    assert summary["turns"] == {"min": 1, "mean": 1.0, "max": 1}
+    turns = {"min": 1, "mean": 1.0, "median": 1, "p95": 1, "max": 1, "total": 60}
+    assert turns.items() <= summary["turns"].items()
+    assert sum(bar["rows"] for bar in summary["characters"]["histogram"]) == 60
 
 
 def test_the_json_is_plain(write: Write, rows: Rows) -> None:
@@ -182,7 +216,7 @@ def test_a_missing_file_names_the_option() -> None:
 
 
 def test_every_rule_is_listed_named_and_has_a_remedy() -> None:
-    for module in (catalogue_file, catalogue_message, catalogue_text):
+    for module in (catalogue_file, catalogue_message, catalogue_text, catalogue_set, catalogue_leak):
         declared = [value for name, value in vars(module).items() if type(value).__name__ == "Rule" and name.isupper()]
         assert list(module.RULES) == declared
         for rule in module.RULES:
@@ -190,6 +224,8 @@ def test_every_rule_is_listed_named_and_has_a_remedy() -> None:
             assert rule.says
             assert not rule.says.endswith(".")
             assert rule.remedy.endswith(".")
+            assert rule in catalogue.RULES
+            assert catalogue.CODES[rule.code] == rule.group
 
 
 def test_the_check_needs_no_torch(write: Write, rows: Rows) -> None:

@@ -4,15 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luthier.data.likeness import (
-    content_words,
-    jaccard,
+from luthier.data.twins.likeness import (
+    count_words,
+    is_plural,
+    is_word,
     mistyped,
     normalised,
     respelt,
-    reworded,
-    shingles,
-    spelling_keys,
+    rewording,
+    tokens,
+    words,
 )
 
 pytestmark = pytest.mark.unit
@@ -32,8 +33,7 @@ def test_normalising() -> None:
     ],
 )
 def test_the_same_question_in_other_spelling(one: str, other: str) -> None:
-    assert reworded(one, other)
-    assert spelling_keys(one) & spelling_keys(other)
+    assert rewording(one, other) is not None
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_the_same_question_in_other_spelling(one: str, other: str) -> None:
     ],
 )
 def test_two_fillings_of_one_template_are_not_the_same(one: str, other: str) -> None:
-    assert not reworded(one, other)
+    assert rewording(one, other) is None
 
 
 def test_respelt_words() -> None:
@@ -60,19 +60,11 @@ def test_respelt_words() -> None:
 
 
 @given(one=st.text(max_size=30), other=st.text(max_size=30))
-def test_reworded_is_symmetric_and_its_keys_find_it(one: str, other: str) -> None:
+def test_rewording_is_symmetric(one: str, other: str) -> None:
     one, other = normalised(one), normalised(other)
-    assert reworded(one, other) == reworded(other, one)
-    assert reworded(one, one)
-    if reworded(one, other) and content_words(one):
-        assert spelling_keys(one) & spelling_keys(other)
-
-
-def test_one_changed_word_costs_little() -> None:
-    ten = "one two three four five six seven eight nine ten"
-    assert jaccard(shingles(ten), shingles(ten)) == 1.0
-    assert 0.6 < jaccard(shingles(ten), shingles(ten.replace("five", "fire"))) < 1
-    assert jaccard(shingles("abc"), shingles("xyz")) == 0.0
+    found = rewording(one, other)
+    assert rewording(other, one) == (found and found[::-1])
+    assert rewording(one, one) == ()
 
 
 def test_mistyped() -> None:
@@ -80,3 +72,40 @@ def test_mistyped() -> None:
     assert not mistyped("Answer in at most 10 words, please.", "Answer in at most 20 words, please.")
     assert not mistyped("You are the bot of ACME company.", "You are the bot of Initech company.")
     assert not mistyped("Be kind.", "Be bold.")
+
+
+def test_words_and_marks() -> None:
+    assert tokens("don't pay 3.50€, ünal_2!") == ["don", "'", "t", "pay", "3", ".", "50", "€", ",", "ünal_2", "!"]
+    assert tokens("琴弦a1。") == ["琴", "弦", "a1", "。"]
+    assert [token for token in tokens("_x (y) 1") if is_word(token)] == ["_x", "y", "1"]
+
+
+@given(text=st.text(max_size=40))
+def test_every_word_is_made_of_tokens(text: str) -> None:
+    assert "".join(tokens(text)) == "".join(text.split()) or not text.isprintable()
+    assert "".join(token for token in tokens(text) if is_word(token)) == "".join(words(text))
+    assert count_words(text) >= len(words(text))
+
+
+def test_words_are_counted_in_scripts_without_spaces() -> None:
+    assert count_words("where is my card?") == 4
+    assert count_words("吉他的音色变得沉闷时就需要换新的琴弦") == 9
+    assert count_words("") == 0
+
+
+def test_the_word_that_is_spelt_otherwise() -> None:
+    assert rewording("i want to cancel it", "please cancel it i want") is None
+    assert rewording("i want to cancel the transfer", "i want to cancell a transfer") == ("cancel", "cancell")
+    assert rewording("what's the top up limit?", "what is the top up limit") == ()
+    assert is_plural("card", "cards")
+    assert is_plural("cards", "card")
+    assert not is_plural("anna", "anne")
+
+
+def test_boards_with_the_same_pieces_in_other_places_are_other_boards() -> None:
+    board = 'game state: [["x","o",""],["x","",""],["","",""]], your move as \'o\'.\n{"move":{"row":2,"col":0}}'
+    other = 'game state: [["x","",""],["","x",""],["","","o"]], your move as \'o\'.\n{"move":{"row":0,"col":2}}'
+    swapped = 'game state: [["o","x",""],["x","",""],["","",""]], your move as \'o\'.\n{"move":{"row":2,"col":0}}'
+    assert rewording(board, other) is None
+    assert rewording(board, swapped) is None
+    assert rewording(board, board.replace("state", "stata")) is not None

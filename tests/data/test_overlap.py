@@ -5,12 +5,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from exact import jaccard
+from fillings import Fillings, edited
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rapidfuzz.distance import OSA
 
 from luthier.data.chat import Example
-from luthier.data.likeness import normalised, shingles, words
-from luthier.data.overlap import find_overlap, group_examples
+from luthier.data.twins.likeness import normalised, words
+from luthier.data.twins.overlap import find_overlap, group_examples
 
 pytestmark = pytest.mark.unit
 
@@ -118,14 +121,13 @@ def test_near_duplicates_by_the_definition_are_found(seed: int, edits: int) -> N
     for place in source.sample(range(60), edits):
         changed[place] = "".join(source.choices("klmnopqrst", k=5))
     texts = [normalised(f"q{n}\n" + " ".join(text)) for n, text in enumerate((base, changed))]
-    one, two = (shingles(text) for text in texts)
-    alike = len(one & two) / len(one | two)
+    alike = jaccard(*texts)
     rows = [dialogue(f"q{n}", " ".join(text)) for n, text in enumerate((base, changed))]
     assert len(words(texts[0])) > 20
     pair = group_examples([Example(row, "f", line) for line, row in enumerate(rows, 1)])
-    if alike >= 0.88:  # 16 bands of 8 miss one such pair in a thousand
+    if alike >= 0.8:
         assert pair.num_groups == 1
-    elif alike < 0.8:
+    elif OSA.distance(*texts) > 0.07 * len(texts[0]):
         assert pair.num_groups == 2
 
 
@@ -144,6 +146,59 @@ def test_groups_do_not_depend_on_the_order(data: st.DataObject) -> None:
     examples = [Example(row, "f", line) for line, row in enumerate(rows, 1)]
     shuffled = data.draw(st.permutations(examples))
     assert together(shuffled) == together(examples)
+
+
+INSTRUCTION = " ".join(LONG.split() * 2)
+
+
+def test_an_instruction_that_all_rows_share_does_not_make_them_one_group(rows: Rows, examples: MakeExamples) -> None:
+    many = [dialogue(f"{INSTRUCTION}\n{r['messages'][0]['content']}", r["messages"][1]["content"]) for r in rows(60)]
+    grouping = group_examples(examples(many))
+    assert grouping.num_groups == 60
+    assert len(grouping.notes) == 1
+    assert "60 rows are like more than 10 others in most of the text" in grouping.notes[0]
+    copy = dialogue(many[7]["messages"][0]["content"].replace("tuning", "tunnig"), many[7]["messages"][1]["content"])
+    assert together(examples([*many, copy])) == alone(61) - {frozenset({8}), frozenset({61})} | {frozenset({8, 61})}
+    few = group_examples(examples(many[:8]))
+    assert (few.num_groups, few.notes) == (1, ())
+
+
+def test_edited_copies_join_their_originals_in_a_set_of_templates() -> None:
+    fillings, source = Fillings(1), random.Random(1)
+    said = fillings.rows(1500)
+    copies = [(edited(user, 0.03, source), answer) for user, answer in said[:100]]
+    rows = [Example(dialogue(*texts), "f", line) for line, texts in enumerate([*said, *copies], 1)]
+    groups = group_examples(rows).groups
+    assert sum(groups[number] == groups[1500 + number] for number in range(100)) >= 98
+    assert len(set(groups[:1500])) >= 0.97 * 1500
+    overlap = find_overlap(rows[:1500], rows[1500:])
+    assert len({found.other_line for found in overlap if found.kind == "near-duplicate"}) >= 98
+    assert len({found.train_line for found in overlap}) <= 110
+
+
+def test_rows_that_were_not_compared_are_counted(examples: MakeExamples) -> None:
+    fillers = ("the", "a", "my", "our", "can", "will", "would", "could", "please")
+    many = [dialogue(f"{one} {two} where is it", f"{one} {two}") for one in fillers for two in fillers]
+    grouping = group_examples(examples(many))
+    assert "81 rows have so many others of one kind" in grouping.notes[-1]
+
+
+def test_overlap_names_rows_that_repeat_one_of_their_side(row: MakeRow) -> None:
+    train = [Example(row("Tell me of strings", LONG), "train.jsonl", line) for line in (1, 2)]
+    other = row("What of strings?", LONG.replace("dull", "flat"))
+    test = [Example(other, "test.jsonl", line) for line in (1, 2)]
+    found = find_overlap(train, test)
+    assert {overlap.train_line for overlap in found} == {1, 2}
+    assert {overlap.other_line for overlap in found} == {1, 2}
+    assert {overlap.kind for overlap in found} == {"near-duplicate"}
+
+
+def test_any_text_can_be_grouped(examples: MakeExamples) -> None:
+    odd = [dialogue("\ud800 is half a character", "\x00"), dialogue("", ""), {"messages": []}]
+    odd.append({"messages": [{"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f"}}]}]})
+    assert group_examples(examples(odd)).num_groups == len(odd)
+    assert find_overlap(examples(odd[:2]), examples(odd[2:])) == []
+    assert group_examples([]).groups == []
 
 
 def test_overlap_names_both_places_and_the_kind(rows: Rows, row: MakeRow) -> None:

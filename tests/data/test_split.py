@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from luthier.data.chat import Example
 from luthier.data.check import check_files
 from luthier.data.findings import RejectedRow
-from luthier.data.overlap import find_overlap
 from luthier.data.split import Split, split_examples, take, write_examples, write_rejected
+from luthier.data.twins.overlap import find_overlap
 from luthier.errors import DataError
 
 pytestmark = pytest.mark.unit
@@ -155,3 +155,54 @@ def test_a_failed_write_keeps_the_old_file_and_is_an_error(tmp_path: Path, rows:
     with pytest.raises(TypeError):
         write_examples(path, [Example({"messages": object()}, "f", 1)])
     assert path.read_bytes() == before
+
+
+def labelled(rows: list[Row], counts: dict[str, int]) -> list[Row]:
+    labels = [label for label, count in counts.items() for _ in range(count)]
+    for row, label in zip(rows, labels, strict=True):
+        row["messages"][1]["content"] = label
+    return rows
+
+
+def labels_of(side: list[Example]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for example in side:
+        label = example.messages[1]["content"]
+        counts[label] = counts.get(label, 0) + 1
+    return counts
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_each_side_has_its_share_of_every_label(rows: Rows, examples: MakeExamples, seed: int) -> None:
+    counts = {"billing": 100, "shipping": 60, "returns": 30, "other": 10}
+    split = split_examples(examples(labelled(rows(200), counts)), validation_share=0.1, test_share=0.2, seed=seed)
+    assert split.num_labels == 4
+    assert labels_of(split.test) == {"billing": 20, "shipping": 12, "returns": 6, "other": 2}
+    assert labels_of(split.validation) == {"billing": 10, "shipping": 6, "returns": 3, "other": 1}
+    assert labels_of(split.train) == {"billing": 70, "shipping": 42, "returns": 21, "other": 7}
+
+
+def test_answers_that_are_no_labels_are_not_stratified(rows: Rows, examples: MakeExamples) -> None:
+    split = split_examples(examples(rows(100)), validation_share=0.1, test_share=0.1, seed=1)
+    assert split.num_labels == 0
+
+
+@given(
+    sizes=st.lists(st.integers(1, 4), min_size=8, max_size=25),
+    labels=st.lists(st.sampled_from(["yes", "no", "maybe"]), min_size=25, max_size=25),
+    seed=st.integers(0, 1000),
+)
+@settings(max_examples=40, deadline=None)
+def test_stratified_groups_do_not_straddle_and_nothing_is_lost(sizes: list[int], labels: list[str], seed: int) -> None:
+    words = ["".join(chr(97 + (label * 11 + k * k) % 26) for k in range(9)) for label in range(25)]
+    rows = [
+        {"messages": [{"role": "user", "content": words[group]}, {"role": "assistant", "content": labels[group]}]}
+        for group, size in enumerate(sizes)
+        for _ in range(size)
+    ]
+    examples = [Example(row, "f", line) for line, row in enumerate(rows, 1)]
+    split = split_examples(examples, validation_share=0.2, test_share=0.2, seed=seed)
+    assert sorted([*split.train, *split.validation, *split.test], key=lambda row: row.line) == examples
+    asked = [{row.messages[0]["content"] for row in side} for side in (split.train, split.validation, split.test)]
+    assert all(asked)
+    assert sum(map(len, asked)) == len(set().union(*asked))

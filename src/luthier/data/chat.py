@@ -19,16 +19,18 @@ class Example:
     Attributes:
         row: the JSON object as read, verbatim; what is written out again.
         file, line: where it stands (physical, 1-based).
+        conversation: its messages where the row is not in the chat format: of a preference row, with the preferred answer.
     """
 
     row: dict[str, Any]
     file: str
     line: int
+    conversation: list[Message] | None = None
 
     @property
     def messages(self) -> list[Message]:
         """The conversation, as in the file."""
-        messages: list[Message] = self.row["messages"]
+        messages: list[Message] = self.row["messages"] if self.conversation is None else self.conversation
         return messages
 
     @property
@@ -54,7 +56,8 @@ def content_text(message: Message) -> str:
     if isinstance(content, str):
         return content
     if isinstance(content, list):
-        return "".join(part.get("text", "") for part in content if isinstance(part, dict))
+        texts = (part.get("text") for part in content if isinstance(part, dict))
+        return "".join(text for text in texts if isinstance(text, str))
     refusal = message.get("refusal")
     return refusal if isinstance(refusal, str) else ""
 

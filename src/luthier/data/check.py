@@ -2,56 +2,71 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from luthier.data import catalogue_text as rules
-from luthier.data.chat import Example, content_text, is_trained
-from luthier.data.files import RawRow, Remark, read_rows
-from luthier.data.findings import Finding, FindingBook, Problem, RejectedRow, counted
-from luthier.data.formats import Format, recognise
-from luthier.data.rules_message import message_problems
-from luthier.data.rules_set import (
-    Answers,
-    ConflictingAnswers,
-    Conversation,
-    Duplicates,
-    Formats,
-    SetRule,
-    SystemPrompts,
-)
-from luthier.data.rules_text import text_problems
+import numpy as np
+import numpy.typing as npt
+
+from luthier.data.blocks import MIN_PARALLEL_BYTES, Pool, judge_file, judge_rows, num_workers
+from luthier.data.chat import Example
+from luthier.data.findings import Finding, RejectedRow, counted
+from luthier.data.judge import BlockReport, Questions, empty_report
+from luthier.data.ray_pool import RayPool
+from luthier.data.reading.files import Remark, empty_file
+from luthier.data.reading.streams import STANDARD_INPUT, Source, opened
+from luthier.data.reading.table_rows import table_rows
+from luthier.data.reading.tables import is_table
+from luthier.data.rows import RowStore
+from luthier.data.rules import catalogue_file as rules
+from luthier.data.rules.catalogue import CODES
+from luthier.data.rules.rules_answers import AnswerForms
+from luthier.data.rules.rules_set import SystemPrompts
+from luthier.data.shapes.columns import ColumnMap
+from luthier.data.twins.contamination import HeldOut
+from luthier.errors import DataError
 
 MIN_EXAMPLES = 10
 """Source: OpenAI's fine-tuning guide."""
 FEW_EXAMPLES = 50
 """Source: OpenAI's fine-tuning guide: improvements show from 50 to 100 examples on."""
 _SEVERITIES = ("error", "warning", "info")
+_BINS = 12
+
+Look = Callable[["Judged", npt.NDArray[np.int64]], tuple[list[Finding], dict[str, Any]]]
+"""Looks at the examples once more (the numbers of their rows), for findings and for entries of the summary."""
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What a check found. Always `rows_read == len(examples) + len(rejected)`.
+    """What a check found. Always `rows_read == num_examples + num_rejected`.
 
     Attributes:
-        examples: the rows without an error, in the order of the files.
         findings: what there is to say, errors first.
-        rejected: the rows with an error.
         blocking: the findings of severity error that no leaving-out of rows can mend: they are about the file or the
             set (a merge conflict, a file cut off, too few examples).
         rows_read: how many rows the files hold, broken ones included.
-        summary: numbers about the examples: rows, formats, turns, roles, lengths.
+        num_examples, num_rejected: the rows without and with an error.
+        summary: numbers about the examples: rows, formats, turns, roles, lengths, labels.
+        examples: the rows without an error, in the order of the files, where they were kept.
+        rejected: the rows with an error, where they were kept.
     """
 
-    examples: list[Example]
     findings: list[Finding]
-    rejected: list[RejectedRow]
     blocking: list[Finding]
     rows_read: int
+    num_examples: int
     summary: dict[str, Any]
+    examples: list[Example] = field(default_factory=list)
+    rejected: list[RejectedRow] = field(default_factory=list)
+
+    @property
+    def num_rejected(self) -> int:
+        """How many rows have an error."""
+        return self.rows_read - self.num_examples
 
     @property
     def has_errors(self) -> bool:
@@ -61,95 +76,137 @@ class CheckResult:
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON values."""
         return {
-            "examples": len(self.examples),
+            "examples": self.num_examples,
             "findings": [finding.to_json() for finding in self.findings],
             "summary": self.summary,
         }
 
 
-def check_files(paths: Sequence[str | Path], *, minimum: int = MIN_EXAMPLES, param: str = "data.train") -> CheckResult:
+def check_files(
+    paths: Sequence[str | Path],
+    *,
+    minimum: int = MIN_EXAMPLES,
+    codes: frozenset[str] = frozenset(CODES),
+    row_format: str | None = None,
+    column_map: ColumnMap | None = None,
+    held_out: HeldOut | None = None,
+    look: Look | None = None,
+    keep: bool = True,
+    workers: int | None = None,
+    on_ray: bool = False,
+    param: str = "data.train",
+) -> CheckResult:
     """Reads and checks files of examples as one set.
 
     Args:
-        paths: JSONL files.
+        paths: JSONL files, also compressed; "-" is standard input.
         minimum: fewer examples than this are an error: 10 for training, 1 for a validation or test file.
+        codes: the findings wanted. Which rows are examples does not depend on it, but for `contamination`.
+        row_format: the format that all rows must have (chat, preference, reinforcement, completion); otherwise each its own.
+        column_map: how the columns of flat rows become messages.
+        held_out: rows that must not be among these.
+        look: looks at the examples once more at the end.
+        keep: whether the result holds the examples and the rejected rows; otherwise a file of any size is checked in
+            little memory.
+        workers: processes; by default one for each processor, and none for small files.
+        on_ray: whether Ray judges the rows, on as many machines as its cluster has.
         param: the recipe path or option that named the files, for errors.
 
     Raises:
-        DataError: code "file_not_found", "not_a_file" or "file_not_readable".
+        DataError: code "file_not_found", "not_a_file", "file_not_readable" or "too_large".
+        RecipeError: code "map_needed" for a table without a `column_map`.
+        MissingError: Ray, or what reads Parquet, is not installed.
     """
-    check = _Check()
-    for path in paths:
-        for item in read_rows(path, param=param):
-            check.take(item)
-    return check.result([str(path) for path in paths], minimum)
+    questions = Questions(codes, row_format, column_map, held_out, keep)
+    with judged(paths, questions, workers=workers, on_ray=on_ray, param=param) as found:
+        return _result(found, minimum, codes, look)
 
 
-class _Check:
-    """The state of checking one set."""
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What was found out about all rows, while the files are open.
 
-    def __init__(self) -> None:
-        self._examples: list[Example] = []
-        self._rejected: list[RejectedRow] = []
-        self._about_rows = FindingBook()
-        self._about_files = FindingBook()
-        self._formats: Counter[str] = Counter()
-        self._shapes = Formats()
-        self._system = SystemPrompts()
-        self._set_rules: tuple[SetRule, ...] = (Duplicates(), ConflictingAnswers(), self._system, Answers())
+    Attributes:
+        files: as they were given.
+        report: on all rows.
+        rows: their places; numbered as in the report.
+    """
 
-    def take(self, item: RawRow | Remark) -> None:
-        """Judges one row, or notes a remark about the file."""
-        if isinstance(item, Remark):
-            self._about_files.add(item.file, item.line, [item.problem])
-            return
-        problems = list(item.problems)
-        if item.value is not None:
-            found = recognise(item.value)
-            self._formats[found.name] += 1
-            problems += message_problems(item.value, found)
-            problems += self._see(item, item.value, found)
-        self._about_rows.add(item.file, item.line, problems)
-        errors = [problem for problem in problems if problem.rule.severity == "error"]
-        if errors or item.value is None:
-            self._rejected.append(_rejected(item, errors))
-        else:
-            self._examples.append(Example(item.value, item.file, item.line))
+    files: list[str]
+    report: BlockReport
+    rows: RowStore
 
-    def _see(self, item: RawRow, row: dict[str, Any], found: Format) -> Iterator[Problem]:
-        """Shows a row's text to the rules that need no error-free row: all that is wrong shall be said at once."""
-        conversation = Conversation(item.file, item.line, row, found, found.messages or [])
-        self._shapes.add(conversation)
-        if found.messages:
-            yield from text_problems(found.messages)
-            for rule in self._set_rules:
-                rule.add(conversation)
 
-    def result(self, files: list[str], minimum: int) -> CheckResult:
-        """Closes the set."""
-        count = len(self._examples)
-        rows_read = count + len(self._rejected)
-        about_set = [finding for rule in (self._shapes, *self._set_rules) for finding in rule.findings()]
-        about_set += _too_few(files, count, len(self._rejected), minimum) if rows_read else []
-        about_set += self._about_files.findings()
-        findings = sorted(
-            [*self._about_rows.findings(), *about_set],
-            key=lambda finding: (_SEVERITIES.index(finding.severity), files.index(finding.file), finding.line),
+@contextmanager
+def judged(
+    paths: Sequence[str | Path],
+    questions: Questions,
+    *,
+    workers: int | None = None,
+    on_ray: bool = False,
+    param: str,
+) -> Iterator[Judged]:
+    """Judges all rows of files; see `check_files`."""
+    if sum(str(path) == STANDARD_INPUT for path in paths) > 1:
+        raise DataError(
+            "Standard input (-) can be read only once.", code="stdin_twice", param=param, hint="Give - once."
         )
-        return CheckResult(
-            examples=self._examples,
-            findings=findings,
-            rejected=self._rejected,
-            blocking=[finding for finding in about_set if finding.severity == "error"],
-            rows_read=rows_read,
-            summary=_summary(self._examples, rows_read, self._formats, self._system.num_prompts),
+    with ExitStack() as stack:
+        sources = [stack.enter_context(opened(path, param=param)) for path in paths]
+        size = sum(source.path.stat().st_size for source in sources)
+        if workers is None:
+            workers = num_workers() if size >= MIN_PARALLEL_BYTES else 1
+        pool = stack.enter_context(RayPool(questions, sources) if on_ray else Pool(questions, workers))
+        rows = RowStore(questions.column_map, pool.run)
+        stack.callback(rows.close)
+        report = empty_report(questions)
+        for source in sources:
+            _judge_source(source, pool, report, rows, param)
+        yield Judged([source.name for source in sources], report, rows)
+
+
+def _judge_source(source: Source, pool: Pool, report: BlockReport, store: RowStore, param: str) -> None:
+    number = store.open(source.name, source.path)
+    rows_before = report.rows_read
+    remarks: list[Remark] = []
+    if is_table(source.path):
+        blocks = judge_rows(
+            table_rows(source.path, pool.questions.column_map, name=source.name, param=param), pool.questions
         )
+    else:
+        blocks = judge_file(source.name, source.file, pool)
+    for block in blocks:
+        report.merge(block)
+        store.add(number, block.places)
+    if report.rows_read == rows_before:
+        remarks.append(empty_file(source.name))
+    if source.damage:
+        remarks.append(Remark(source.name, 1, rules.TRUNCATED_FILE.problem(source.damage)))
+    for remark in remarks:
+        report.about_files.add(remark.file, remark.line, [remark.problem])
 
 
-def _rejected(item: RawRow, errors: list[Problem]) -> RejectedRow:
-    codes = tuple(dict.fromkeys(problem.rule.code for problem in errors))
-    reason = "; ".join(dict.fromkeys(problem.message for problem in errors))
-    return RejectedRow(item.file, item.line, codes, reason, item.text)
+def _result(found: Judged, minimum: int, codes: frozenset[str], look: Look | None) -> CheckResult:
+    files, report, store = found.files, found.report, found.rows
+    count = report.num_examples
+    about_set = [finding for rule in report.set_rules for finding in rule.findings(store)]
+    about_set += _too_few(files, count, report.rows_read - count, minimum) if report.rows_read else []
+    about_set += report.about_files.findings()
+    more, more_summary = look(found, np.flatnonzero(report.fit.values())) if look is not None else ([], {})
+    places = {file: place for place, file in reversed(list(enumerate(files)))}
+    findings = sorted(
+        (f for f in [*report.about_rows.findings(), *about_set, *more] if f.code in codes),
+        key=lambda finding: (_SEVERITIES.index(finding.severity), places[finding.file], finding.line),
+    )
+    return CheckResult(
+        findings=findings,
+        blocking=[finding for finding in about_set if finding.severity == "error"],
+        rows_read=report.rows_read,
+        num_examples=count,
+        summary={**_summary(report), **more_summary},
+        examples=report.examples,
+        rejected=report.rejected,
+    )
 
 
 def _too_few(files: list[str], count: int, num_rejected: int, minimum: int) -> list[Finding]:
@@ -170,33 +227,44 @@ def _too_few(files: list[str], count: int, num_rejected: int, minimum: int) -> l
     return []
 
 
-def _summary(examples: list[Example], rows_read: int, formats: Counter[str], num_system_prompts: int) -> dict[str, Any]:
-    roles: Counter[str] = Counter()
-    turns: list[int] = []
-    characters: list[int] = []
-    answers: list[int] = []
-    for example in examples:
-        roles.update(message["role"] for message in example.messages)
-        turns.append(sum(message["role"] == "assistant" for message in example.messages))
-        characters.append(sum(len(content_text(message)) for message in example.messages))
-        answers += [len(content_text(message)) for message in example.messages if is_trained(message)]
+def _summary(report: BlockReport) -> dict[str, Any]:
+    totals = report.totals
+    system = next((rule for rule in report.set_rules if isinstance(rule, SystemPrompts)), None)
+    forms = next((rule for rule in report.set_rules if isinstance(rule, AnswerForms)), None)
     return {
-        "rows": rows_read,
-        "examples": len(examples),
-        "rejected": rows_read - len(examples),
-        "formats": dict(formats.most_common()),
-        "roles": dict(roles.most_common()),
-        "system_prompts": num_system_prompts,
-        "with_tools": sum(bool(example.tools) for example in examples),
-        "turns": _spread(turns),
-        "characters": _spread(characters),
-        "trained_messages": len(answers),
-        "answer_characters": _spread(answers),
+        "rows": report.rows_read,
+        "examples": report.num_examples,
+        "rejected": report.rows_read - report.num_examples,
+        "formats": dict(totals.formats.most_common()),
+        "roles": dict(totals.roles.most_common()),
+        "system_prompts": system.num_prompts if system else None,
+        "with_tools": totals.with_tools,
+        "turns": _spread(totals.turns.values()),
+        "characters": _spread(totals.characters.values()),
+        "trained_messages": totals.trained_messages,
+        "answer_characters": _spread(totals.answer_characters.values()),
+        "labels": forms.labels() if forms else None,
     }
 
 
-def _spread(values: list[int]) -> dict[str, float]:
-    """Returns the smallest, mean and largest value."""
-    if not values:
-        return {"min": 0, "mean": 0.0, "max": 0}
-    return {"min": min(values), "mean": round(sum(values) / len(values), 1), "max": max(values)}
+def _spread(values: npt.NDArray[Any]) -> dict[str, Any]:
+    """Returns the smallest, mean, median, 95th percentile and largest value, and how many values lie in equal steps."""
+    if not len(values):
+        return {"min": 0, "mean": 0.0, "median": 0, "p95": 0, "max": 0, "total": 0, "histogram": []}
+    middle, high = np.percentile(values, [50, 95], method="nearest").tolist()
+    least, most = int(values.min()), int(values.max())
+    # past the 99th percentile a few rows would squeeze all others into one bar; the last bar holds them
+    edge = max(least + 1, int(np.percentile(values, 99)))
+    counts, _ = np.histogram(np.minimum(values, edge), bins=_BINS, range=(least, edge))
+    return {
+        "min": least,
+        "mean": round(float(values.mean()), 1),
+        "median": middle,
+        "p95": high,
+        "max": most,
+        "total": int(values.sum()),
+        "histogram": [
+            {"from": round(least + (edge - least) * place / _BINS), "rows": int(rows)}
+            for place, rows in enumerate(counts)
+        ],
+    }

@@ -12,14 +12,15 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Severity = Literal["error", "warning", "info"]
-Group = Literal["file", "message", "text", "set"]
+Group = Literal["file", "message", "text", "set", "leak"]
 
 MAX_LINES = 10
 """A finding lists this many lines; `rows.count` always counts all of them."""
 MAX_DETAILS = 8
 """A finding's message quotes this many different details, then says how many more there are."""
 _MAX_COUNTED_DETAILS = 1000
-_EXCERPT_CHARS = 100
+_EXCERPT_CHARS = 72
+"""With an ellipsis on either side, an excerpt and the mark under it fit a terminal of 80 columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +199,21 @@ class FindingBook:
                 entry.details[problem.detail][0] += 1
             elif len(entry.details) < _MAX_COUNTED_DETAILS:
                 entry.details[problem.detail] = [1, line]
+
+    def merge(self, later: FindingBook) -> None:
+        """Takes over what was found in the rows that follow; the same as if they had been added here one by one."""
+        for key, entry in later._entries.items():
+            mine = self._entries.get(key)
+            if mine is None:
+                self._entries[key] = entry
+                continue
+            mine.count += entry.count
+            mine.lines += entry.lines[: MAX_LINES - len(mine.lines)]
+            for detail, (count, line) in entry.details.items():
+                if detail in mine.details:
+                    mine.details[detail][0] += count
+                elif len(mine.details) < _MAX_COUNTED_DETAILS:
+                    mine.details[detail] = [count, line]
 
     def findings(self) -> list[Finding]:
         """Returns one finding per rule and file, in the order of their first lines."""

@@ -1,13 +1,13 @@
 """Examples split by group into training, validation and test, and written down.
 
-A group (rows that are equal, nearly equal or share a user message) never straddles two sides. The split depends on the
-seed and on the rows, not on their order in the file.
+A group (rows that are equal, nearly equal or share a user message) never straddles two sides. Where the answers are labels,
+each side gets its share of every label. The split depends on the seed and on the rows, not on their order in the file.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,10 @@ import orjson
 
 from luthier.data.chat import Example
 from luthier.data.findings import RejectedRow, counted
-from luthier.data.overlap import group_examples
+from luthier.data.rows import Conversation
+from luthier.data.rules.rules_answers import AnswerForms
+from luthier.data.shapes.formats import recognise
+from luthier.data.twins.overlap import group_examples
 from luthier.errors import DataError
 from luthier.runs import write_atomically
 
@@ -31,6 +34,7 @@ class Split:
     Attributes:
         train, validation, test: the examples of each side, in an order that depends on the seed alone.
         num_groups: how many groups were kept together.
+        num_labels: how many labels the split was stratified by; 0 where the answers are no labels.
         notes: what a person should know about it.
     """
 
@@ -39,10 +43,11 @@ class Split:
     test: list[Example]
     num_groups: int
     notes: tuple[str, ...] = ()
+    num_labels: int = 0
 
 
 def split_examples(examples: Sequence[Example], *, validation_share: float, test_share: float, seed: int) -> Split:
-    """Splits examples so that no group straddles.
+    """Splits examples so that no group straddles, and stratifies by label where there are labels.
 
     Args:
         examples: checked rows.
@@ -57,6 +62,8 @@ def split_examples(examples: Sequence[Example], *, validation_share: float, test
     wanted = {side: max(1, round(share * len(examples))) for side, share in shares.items() if share > 0}
     if grouping.num_groups < len(wanted) + 1:
         raise _too_few(len(examples), grouping.num_groups, wanted)
+    labels = _labels(examples)
+    label_of = {id(example): label for example, label in zip(examples, labels or (), strict=False)}
     members: dict[int, list[Example]] = defaultdict(list)
     for example, group in zip(examples, grouping.groups, strict=True):
         members[group].append(example)
@@ -65,7 +72,14 @@ def split_examples(examples: Sequence[Example], *, validation_share: float, test
     sides: dict[str, list[Example]] = {"test": [], "validation": [], "train": []}
     for place, (side, size) in enumerate(wanted.items()):
         sides_to_come = len(wanted) - place  # this one not counted, but train is
-        sides[side], left = _fill(left, size, keep=sides_to_come)
+        shared: list[Example] = []
+        if labels is not None:
+            quotas = _quotas(Counter(labels), size)
+            shared, left = _fill_labels(left, quotas, label_of, keep=sides_to_come)
+        rest: list[Example] = []
+        if len(shared) < size and len(left) > sides_to_come:
+            rest, left = _fill(left, size - len(shared), keep=sides_to_come, must=not shared)
+        sides[side] = shared + rest
     sides["train"] = [row for rows in left for row in rows]
     ordered = {side: _ordered(rows, seed) for side, rows in sides.items()}
     notes = [*grouping.notes]
@@ -76,7 +90,8 @@ def split_examples(examples: Sequence[Example], *, validation_share: float, test
                 f"The {side} side has {counted(got, 'row')} where {size:,} were asked for, because rows that belong "
                 "together stay together."
             )
-    return Split(**ordered, num_groups=grouping.num_groups, notes=tuple(notes))
+    num_labels = len(set(labels)) if labels else 0
+    return Split(**ordered, num_groups=grouping.num_groups, notes=tuple(notes), num_labels=num_labels)
 
 
 def take(examples: Sequence[Example], count: int, seed: int) -> list[Example]:
@@ -107,10 +122,50 @@ def write_rejected(path: str | Path, rejected: Iterable[RejectedRow], *, append:
     _write(Path(path), [orjson.dumps(row.to_json()) for row in rejected], append=append)
 
 
-def _fill(groups: list[list[Example]], size: int, *, keep: int) -> tuple[list[Example], list[list[Example]]]:
+def _labels(examples: Sequence[Example]) -> list[str] | None:
+    """Returns the label that each example's answer is, or None where the answers are no closed set of labels."""
+    forms = AnswerForms()
+    conversations = [Conversation(example.row, recognise(example.row), example.messages) for example in examples]
+    for conversation in conversations:
+        forms.add(conversation)
+    return [conversation.answer.strip() for conversation in conversations] if forms.labels() else None
+
+
+def _quotas(labels: Counter[str], size: int) -> dict[str, int]:
+    """Returns how many of a side's rows each label should get: its share, the largest remainders rounded up."""
+    exact = {label: size * count / labels.total() for label, count in labels.items()}
+    quotas = {label: int(share) for label, share in exact.items()}
+    by_remainder = sorted(exact, key=lambda label: (quotas[label] - exact[label], label))
+    for label in by_remainder[: size - sum(quotas.values())]:
+        quotas[label] += 1
+    return quotas
+
+
+def _fill_labels(
+    groups: list[list[Example]], quotas: dict[str, int], label_of: dict[int, str], *, keep: int
+) -> tuple[list[Example], list[list[Example]]]:
+    """Returns rows up to each label's quota and the groups that are left, of which there are `keep` at least."""
+    taken: list[Example] = []
+    left: list[list[Example]] = []
+    for place, group in enumerate(groups):
+        needed = Counter(label_of[id(row)] for row in group)
+        spare = len(left) + len(groups) - place > keep
+        if spare and all(quotas.get(label, 0) >= count for label, count in needed.items()):
+            taken += group
+            for label, count in needed.items():
+                quotas[label] -= count
+        else:
+            left.append(group)
+    return taken, left
+
+
+def _fill(
+    groups: list[list[Example]], size: int, *, keep: int, must: bool
+) -> tuple[list[Example], list[list[Example]]]:
     """Returns the rows of a side and the groups that are left, of which there are `keep` at least.
 
-    The groups are taken in order where they fit; a last one is taken past the size if that comes nearer to it.
+    The groups are taken in order where they fit; a last one is taken past the size if that comes nearer to it, or if
+    the side `must` not stay empty.
     """
     taken: list[list[Example]] = []
     left: list[list[Example]] = []
@@ -124,7 +179,7 @@ def _fill(groups: list[list[Example]], size: int, *, keep: int) -> tuple[list[Ex
             left.append(group)
     smallest = min(left, key=len)
     nearer = abs(num_rows + len(smallest) - size) < abs(size - num_rows)
-    if len(left) > keep and (nearer or not taken):
+    if len(left) > keep and (nearer or (must and not taken)):
         left.remove(smallest)
         taken.append(smallest)
     return [row for rows in taken for row in rows], left

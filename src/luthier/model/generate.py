@@ -6,7 +6,9 @@ through transformers' own forward and cache, so any decoder works.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -168,12 +170,18 @@ def _forward(model: LoadedModel, ids: Tensor, seen: Tensor, positions: Tensor, c
         input_ids=ids,
         attention_mask=seen,
         position_ids=positions,
-        past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,
+        **{_cache_keyword(type(model.network).forward): cache},
     )
     logits_BV: Tensor = output.logits[:, -1]
     return logits_BV
+
+
+@functools.cache
+def _cache_keyword(forward: Callable[..., Any]) -> str:
+    """Returns what a model's forward calls its cache: `cache` from transformers 5.24 on, where the old name warns."""
+    return "cache" if "cache" in inspect.signature(forward).parameters else "past_key_values"
 
 
 def _shared_prefix(rows: list[list[int]]) -> int:

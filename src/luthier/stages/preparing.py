@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from luthier.data.chat import Example
-from luthier.data.check import CheckResult, check_files
+from luthier.data.check import MIN_EXAMPLES, CheckResult, check_files
 from luthier.data.findings import RejectedRow
-from luthier.data.overlap import find_overlap
 from luthier.data.split import Split, split_examples, take, write_examples, write_rejected
+from luthier.data.twins.overlap import find_overlap
 from luthier.errors import DataError
 from luthier.recipe import DataRecipe, Recipe
 from luthier.report.schema import DataSummary
 from luthier.runs import Event, Listener, RunFolder, stopwatch
 
-MIN_EXAMPLES = 10
-"""OpenAI's minimum for a training file."""
 MOST_SHOWN = 8
 """Kinds of error shown when a run stops; the message says how many more there are."""
 SIDES = ("train", "validation", "test")
@@ -49,9 +47,9 @@ def prepare_stage(run: RunFolder, recipe: Recipe, listener: Listener, *, hold_ou
     """
     done = run.stage("data")
     if done:
-        sides = {name: read_checked(run.data / f"{name}.jsonl") for name in SIDES}
+        train, validation, test = (read_checked(run.data / f"{name}.jsonl") for name in SIDES)
         summary = DataSummary(**done["summary"])
-        return Prepared(Split(**sides, num_groups=summary.groups, notes=()), [], summary, done["notes"])
+        return Prepared(Split(train, validation, test, num_groups=summary.groups), [], summary, done["notes"])
     with stopwatch() as seconds:
         listener(Event("stage", "Checking and splitting the data"))
         prepared = prepare(recipe, listener, hold_out=hold_out)
@@ -100,7 +98,8 @@ def prepare(recipe: Recipe, listener: Listener, *, hold_out: bool = True) -> Pre
         validation=len(sides["validation"]),
         test=len(sides["test"]),
     )
-    return Prepared(Split(**sides, num_groups=split.num_groups, notes=split.notes), rejected, summary, notes)
+    kept = replace(split, train=sides["train"], validation=sides["validation"], test=sides["test"])
+    return Prepared(kept, rejected, summary, notes)
 
 
 def checked(file: str, data: DataRecipe, side: str, listener: Listener) -> CheckResult:
@@ -109,12 +108,16 @@ def checked(file: str, data: DataRecipe, side: str, listener: Listener) -> Check
     Raises:
         DataError: errors in it, each with its place, unless `data.on_invalid=drop` leaves the broken rows out.
     """
-    result = check_files([file], minimum=MIN_EXAMPLES if side == "train" else 1, param=f"data.{side}")
+    minimum = MIN_EXAMPLES if side == "train" else 1
+    result = check_files([file], minimum=minimum, row_format="chat", param=f"data.{side}")
     errors = [finding for finding in result.findings if finding.severity == "error"]
     if result.blocking or (errors and data.on_invalid == "stop"):
         listed = "\n".join(f"  {f.file}:{f.line}: {f.message}\n    → {f.remedy}" for f in errors[:MOST_SHOWN])
         more = f"\n  … and {len(errors) - MOST_SHOWN} more kinds of error" if len(errors) > MOST_SHOWN else ""
-        hint = f"`luthier check {file}` shows all findings."
+        hint = f"`luthier check {file}` shows all findings"
+        if any(finding.fix for finding in errors):
+            hint += f", `luthier clean {file} --out FILE2` mends some of them"
+        hint += "."
         if not result.blocking:
             hint += f" data.on_invalid=drop leaves {len(result.rejected):,} of {result.rows_read:,} rows out, listed."
         raise DataError(
@@ -131,7 +134,7 @@ def checked(file: str, data: DataRecipe, side: str, listener: Listener) -> Check
 
 def read_checked(path: Path) -> list[Example]:
     """Returns the examples of a file that was written from checked ones; an empty file is an empty side."""
-    return check_files([path], minimum=1).examples if path.stat().st_size else []
+    return check_files([path], minimum=1, codes=frozenset()).examples if path.stat().st_size else []
 
 
 def _tell(
@@ -147,7 +150,10 @@ def _tell(
         listener(Event("message", note))
     sizes = {name: len(rows) for name, rows in sides.items()}
     listing = ", ".join(f"{count:,} {name}" for name, count in sizes.items())
-    listener(Event("message", f"{listing} rows; {split.num_groups:,} groups of like rows, none on two sides", sizes))
+    labels = f"; stratified by {split.num_labels:,} labels" if split.num_labels else ""
+    listener(
+        Event("message", f"{listing} rows; {split.num_groups:,} groups of like rows, none on two sides{labels}", sizes)
+    )
 
 
 def write_split(folder: Path, prepared: Prepared) -> None:
@@ -168,6 +174,7 @@ def _keep_apart(
     """
     overlap: dict[tuple[str, int], RejectedRow] = {}
     notes = []
+    texts = {(example.file, example.line): example.text for example in examples} if given else {}
     for name, others in given.items():
         found = find_overlap(examples, others)
         if not found:
@@ -191,7 +198,7 @@ def _keep_apart(
         notes.append(f"{what}; they were left out of training (data.on_overlap=drop).")
         for (file, line), other in rows.items():
             reason = f"{other.kind} of {other.other_file}:{other.other_line} in the {name} file"
-            text = next(e.text for e in examples if (e.file, e.line) == (file, line))
+            text = texts[file, line]
             overlap.setdefault((file, line), RejectedRow(file, line, ("contamination",), reason, text))
     kept = [example for example in examples if (example.file, example.line) not in overlap]
     return kept, overlap, notes

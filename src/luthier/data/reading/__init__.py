@@ -1,0 +1,1 @@
+"""How files become rows: streams, lines, JSON of many wrappings, tables."""

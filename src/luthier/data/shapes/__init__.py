@@ -1,0 +1,1 @@
+"""Which shape a row has, and how other shapes become OpenAI's."""

@@ -1,0 +1,1 @@
+"""Which rows are alike: equal, nearly equal, or parts of each other."""

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from luthier.data.rows import Column, Digests, digest
+
+pytestmark = pytest.mark.unit
+
+
+@given(st.lists(st.lists(st.integers(-5, 5), max_size=5), max_size=5))
+def test_a_column_in_pieces_is_the_column(pieces: list[list[int]]) -> None:
+    whole, merged = Column("i4"), Column("i4")
+    for piece in pieces:
+        part = Column("i4")
+        for number in piece:
+            whole.add(number)
+            part.add(number)
+        merged.merge(part)
+    flat = [number for piece in pieces for number in piece]
+    assert whole.values().tolist() == merged.values().tolist() == flat
+    assert whole.values().dtype == np.dtype("i4")
+
+
+@given(st.lists(st.integers(0, 6), max_size=30))
+def test_digests_group_equal_values_under_the_first(values: list[int]) -> None:
+    digests = Digests()
+    for value in values:
+        digests.add(digest(value))
+    assert digests.groups().tolist() == [values.index(value) for value in values]
+
+
+def test_an_empty_column_has_its_width() -> None:
+    assert Column("u2", 128).values().shape == (0, 128)
+    assert Digests().groups().tolist() == []
+
+
+def test_the_order_of_keys_does_not_count() -> None:
+    assert digest({"a": 1, "b": [2]}) == digest({"b": [2], "a": 1}) != digest({"a": 1, "b": 2})
