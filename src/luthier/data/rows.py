@@ -10,7 +10,7 @@ import hashlib
 import os
 import tempfile
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +24,12 @@ from luthier.data.chat import Message, content_text, is_trained
 from luthier.data.shapes.columns import ColumnMap
 from luthier.data.shapes.formats import Format, recognise
 from luthier.data.twins.likeness import normalised
+from luthier.data.twins.near import Run
 
 _READ_AGAIN = 256
 """Rows read again that are kept at hand."""
 _SPOOLED = -1
 _NOT_ASKED = -1
-Run = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
-"""Does what `map` does, perhaps in other processes."""
 
 
 @dataclass(slots=True)  # made for every row, and a frozen one takes three times as long
@@ -91,7 +90,8 @@ class Conversation:
     def content(self) -> bytes:
         """A digest of all that the row teaches; rows that are duplicates have the same."""
         if not self._content:
-            self._content = content_digest(self)
+            is_chat = self.format.name in ("chat", "reinforcement")
+            self._content = digest((self.row["messages"], self.row.get("tools")) if is_chat else self.row)
         return self._content
 
     def _normalised(self) -> list[tuple[str, str]]:
@@ -118,13 +118,6 @@ def seen(row: dict[str, Any]) -> Conversation:
 def digest(value: Any) -> bytes:
     """Returns 128 bits of a JSON value; the order of keys does not count."""
     return hashlib.blake2b(orjson.dumps(value, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
-
-
-def content_digest(row: Conversation) -> bytes:
-    """Returns 128 bits of all that a row teaches; rows that are duplicates have the same."""
-    if row.format.name in ("chat", "reinforcement"):
-        return digest((row.row["messages"], row.row.get("tools")))
-    return digest(row.row)
 
 
 class Column:

@@ -22,7 +22,6 @@ import orjson
 from luthier.data.check import CheckResult, check_files, judged
 from luthier.data.cleaning.mending import Entry, Mender
 from luthier.data.judge import Questions
-from luthier.data.rows import content_digest
 from luthier.data.rows import seen as seen_row
 from luthier.data.rules.catalogue import FIXABLE
 from luthier.data.rules.rules_near import NearDuplicates
@@ -295,7 +294,7 @@ def _without_repeats(entries: Iterable[Entry]) -> Iterator[Entry]:
     first: dict[bytes, tuple[str, int]] = {}
     for entry in entries:
         if entry.row is not None:
-            digest = content_digest(seen_row(entry.row))
+            digest = seen_row(entry.row).content
             if digest in first:
                 file, line = first[digest]
                 entry.leave_out("duplicate", f"repeats {file}:{line}")

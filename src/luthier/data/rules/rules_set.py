@@ -27,7 +27,7 @@ _MAX_VARIANTS = 50
 """More system prompts than this are filled in row by row; they are meant to differ."""
 _MAX_PROMPTS_KEPT = 1000
 _MAX_LISTED = 5
-_TRAINED_ON_ANSWERS = ("preference", "reinforcement")
+_PROMPTS_REPEAT = ("preference", "reinforcement")
 """Formats in which one prompt may well stand in several rows."""
 
 
@@ -105,7 +105,7 @@ class ConflictingAnswers:
     def add(self, row: Conversation) -> None:
         """Takes note of a row."""
         last = row.last_answer
-        if last is None or row.format.name in _TRAINED_ON_ANSWERS:
+        if last is None or row.format.name in _PROMPTS_REPEAT:
             self._prompt.add(bytes(16))
             self._answer.add(bytes(16))
             self._counts.add(False)
