@@ -39,7 +39,7 @@ proof: setup ## The slow proofs that CI cannot hold
 	$(BIN)/python -m pytest -m proof -o timeout=7200 -s
 
 bench: setup ## Measure; results go to docs/measurements by hand, with versions
-	$(BIN)/python benchmarks/train_step.py
+	$(BIN)/python benchmarks/train_speed.py --write docs/measurements/train-speed.md
 	$(BIN)/python benchmarks/data_check.py --parts parse,full,near,peers
 
 setup: $(VENV)/.dev ## Make the virtual environment with everything for development

@@ -1,6 +1,7 @@
 """What `luthier check` costs, in time and memory, against what people use today; on the same files, in turn.
 
-    python benchmarks/data_check.py [--rows 100000] [--rounds 3] [--parts parse,full,near,peers,million] [--write PAGE.md]
+    python benchmarks/data_check.py [--rows 100000] [--rounds 3] [--parts parse,full,near,peers,million]
+        [--kinds texts,template,tools] [--write PAGE.md]
 
 Every measurement is a process of its own. A round measures each contender once, on the same file; ratios are taken within
 a round, because these machines drift. One core means that the process may run on one processor only. The rate counts from
@@ -98,10 +99,12 @@ def _found(findings: dict[str, int], planted: dict[str, int]) -> str:
     return "; ".join(said) or "nothing"
 
 
-def run_part(name: str, rows: int, rounds: int, laboratory: Laboratory, scratch: Path, results: Results) -> None:
-    """Measures a part."""
+def run_part(
+    name: str, kinds: list[str], rows: int, rounds: int, laboratory: Laboratory, scratch: Path, results: Results
+) -> None:
+    """Measures a part, on files of these kinds of rows."""
     part = PARTS[name]
-    for kind in part.kinds:
+    for kind in kinds:
         file = scratch / f"{name}-{kind}.jsonl"
         count = MILLION if part.is_million else min(rows, part.most_rows)
         # in a process of its own: what this one holds would count as memory of those that it starts
@@ -147,6 +150,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--kinds", type=lambda text: text.split(","), help="of rows; by default those of each part")
     parser.add_argument("--write", type=Path, help="the page to write")
     parser.add_argument("--peers", type=Path, default=Path(tempfile.gettempdir()) / "luthier-benchmark-peers")
     arguments = parser.parse_args()
@@ -161,7 +165,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="luthier-benchmark-") as folder:
         laboratory = Laboratory(Path(folder), peers, Path(model))
         for name in wanted:
-            run_part(name, arguments.rows, arguments.rounds, laboratory, Path(folder), results)
+            kinds = [kind for kind in PARTS[name].kinds if kind in (arguments.kinds or PARTS[name].kinds)]
+            run_part(name, kinds, arguments.rows, arguments.rounds, laboratory, Path(folder), results)
     text = page(results, arguments, time.perf_counter() - start, load)
     print("\n" + text)
     if arguments.write:

@@ -76,7 +76,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
         losses.append(backward(batch))
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        optimizer.zero_grad()
+        optimizer.zero_grad(set_to_none=False)
         seconds.append(time.perf_counter() - start)
     tokens = sum(len(row) for row in rows) / len(batches)
     median = statistics.median(seconds[1:])
@@ -89,24 +89,26 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
 
 
 def ours(folder, chat, dtype, glibc_default):
+    import torch
+
     from luthier.model import loader
     from luthier.model.lora import LoraConfig, attach
-    from luthier.train.attention import flat_attention_in
     from luthier.train.batch import flatten
-    from luthier.train.loop import loss_sum
+    from luthier.train.engine import open_engine
 
     if glibc_default:
         loader.keep_freed_memory = lambda: False
     model = loader.load_model(folder, dtype, chat)
     adapter = attach(model.network, LoraConfig(r=16, lora_alpha=32), seed=1)
+    adapter.train()
+    engine = open_engine(model, adapter)
 
-    def backward(batch):
-        with flat_attention_in(model.network):
-            loss = loss_sum(model, flatten(batch)) / sum(row.num_trained for row in batch)
-        loss.backward()
-        return loss.item()
+    def backward(rows):
+        engine.refresh()
+        batch = flatten(rows)
+        return -engine.accumulate(batch, torch.full((batch.num_trained,), -1 / batch.num_trained)).mean().item()
 
-    return backward, adapter.parameters()
+    return backward, [adapter.flat]
 
 
 def peft_loop(folder, chat, dtype, glibc_default):

@@ -102,3 +102,19 @@ def test_one_process_works_in_a_run_and_its_lock_dies_with_it(tmp_path):
         holder.kill()
     with run.lock():
         assert (run.path / ".lock").exists()
+
+
+def test_what_a_killed_process_left_half_written_is_removed_by_the_next_one(tmp_path):
+    run = RunFolder.create(tmp_path / "run")
+    script = (
+        "import os, sys; from luthier import runs\n"
+        "def killed(*_): os.kill(os.getpid(), 9)\n"
+        "runs.disk.rename = killed\n"
+        f"runs.write_atomically({str(run.data / 'train.jsonl')!r}, b'half')"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -9
+    assert len(list(run.data.iterdir())) == 1
+    (run.path / "notes.tmp").write_text("not ours")
+    with run.lock():
+        assert list(run.data.iterdir()) == []
+        assert (run.path / "notes.tmp").exists()

@@ -56,27 +56,52 @@ class ModelRecipe(Section):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """The type of the frozen weights and their products. `auto`: bfloat16 where the processor multiplies it natively,
     else float32. The adapter is float32 always."""
+    quantization: Literal["none", "nf4", "int8"] = "none"
+    """How the frozen weights of linear layers are held: as they are, in 4 bits (`nf4`, QLoRA: well under half the memory)
+    or in 8 (`int8`). They are turned back for each product, which takes some time. The output head and the embedding
+    stay as they are."""
     max_length: Count | Auto = "auto"
     """The longest example in tokens. `auto`: the model's own context."""
 
 
 class AdapterRecipe(Section):
-    """The LoRA adapter, in PEFT's words."""
+    """What is trained, in PEFT's words."""
 
+    method: Literal["lora", "full"] = "lora"
+    """`lora`: small matrices beside the frozen weights of linear layers. `full`: every weight of the model; four times
+    the memory of its weights and more, a whole model as the result, and the other keys of this section must be left out."""
+    start_from: str | None = None
+    """The folder of an adapter to go on from: its weights, and its shape where this section does not give one. What is
+    given must be the adapter's. Its optimizer is not taken over; to go on with an interrupted run, use `--resume`."""
     r: Count | Auto = "auto"
     """The rank of the two adapter matrices. `auto`: 16."""
     lora_alpha: Annotated[float, Field(gt=0)] | Auto = "auto"
-    """The adapter's product is scaled by `lora_alpha / r`. `auto`: twice the rank."""
+    """The adapter's product is scaled by `lora_alpha / r`. `auto`: twice the rank; 8 with `use_rslora`."""
+    use_rslora: bool = False
+    """Scale the adapter's product by `lora_alpha / √r` instead (rank-stabilised LoRA), so that large ranks learn, too."""
+    use_dora: bool = False
+    """Train the length of each row of the adapted weights apart from its direction (DoRA). Often a little better at small
+    ranks; slower, and more memory."""
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """The probability of dropping an input of the adapter during training."""
     target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
     """The linear layers that get an adapter: `all-linear` (all but the output head) or a list of names such as
     `[q_proj, v_proj]`."""
+    layers_to_transform: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    """The numbers of the decoder layers that get an adapter, from 0, such as `[20, 21, 22, 23]`; null for all."""
+    modules_to_save: tuple[str, ...] = ()
+    """Modules that are trained whole beside the adapter and saved with it: all whose names end in one of these, such as
+    `[embed_tokens, lm_head]` for new words, or `[norm]`. Trained in float32. Copies of tied weights are not tied."""
 
 
 class TrainRecipe(Section):
     """How to train."""
 
+    method: Literal["auto", "supervised", "dpo"] = "auto"
+    """What is learned: `supervised`, the answers of chat rows; `dpo`, which answer of preference rows is the better one
+    (direct preference optimisation). `auto`: by what the rows are."""
+    dpo_beta: Annotated[float, Field(gt=0)] = 0.1
+    """How strongly DPO holds the model to its base; smaller values let it go further."""
     n_epochs: Annotated[int, Field(ge=1, le=50)] | Auto = "auto"
     """Passes over the training examples. `auto`: 3, more for few examples, fewer for very many."""
     learning_rate: Annotated[float, Field(gt=0, lt=1)] | Auto = "auto"
@@ -84,7 +109,16 @@ class TrainRecipe(Section):
     batch_size: Count | Auto = "auto"
     """Examples a step. `auto`: 4, 8 or 16 by the number of examples."""
     max_batch_tokens: Count = 4096
-    """Tokens computed at once. A batch with more is computed in parts whose gradients add up to the same step."""
+    """Tokens computed at once. A batch with more is computed in parts whose gradients add up to the same step. Where
+    memory runs out, it is halved, which is said, and the step is taken again."""
+    length_window: Count = 1
+    """The rows of this many steps are sorted by length, so that a step's rows are alike, and the steps are shuffled again.
+    1 leaves which rows meet in a step to chance. More makes steps a few percent faster and the fine-tuned model worse:
+    on short rows whose length goes with what they ask for, the validation loss rose by 8 percent."""
+    replay: str | None = None
+    """A file of general chat examples to mix in, so that the model forgets less of what it knew."""
+    replay_share: Annotated[float, Field(gt=0, le=0.5)] = 0.1
+    """The share of each epoch's rows that are taken from `replay`, each of them once before any is taken again."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     """How the learning rate falls after the warm-up."""
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.05
@@ -100,7 +134,8 @@ class TrainRecipe(Section):
     """Stop after this many steps. The report says that the run was shortened."""
     checkpoint_every_s: Annotated[float, Field(ge=0)] = 60.0
     """Seconds between checkpoints inside an epoch; 0 writes one after each step. A checkpoint is also written after
-    each epoch and when stopped."""
+    each epoch, and when stopped. It is written in the course of the next step, when its adapter has computed a sound
+    loss, so that the last checkpoint is never one of a training gone wrong."""
 
 
 class EvaluateRecipe(Section):

@@ -15,6 +15,8 @@ DIR/report.json  DIR/report.html
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import fcntl
 import hashlib
 import os
@@ -66,6 +68,68 @@ def sha256_file(path: str | Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+class Disk:
+    """The calls that change the disk, a method each: a test puts one that fails, tears or stops in their place."""
+
+    def make_folder(self, path: Path) -> None:
+        """Makes a folder in one that exists."""
+        path.mkdir()
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Makes a file of these bytes; they may still lie in the system's cache."""
+        with path.open("wb") as stream:
+            stream.write(data)
+
+    def sync(self, path: Path) -> None:
+        """Returns once a file's bytes, or the names in a folder, would survive a power loss."""
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Gives a file or folder its name; a file of that name is replaced in the same instant."""
+        source.replace(target)
+
+    def exchange(self, one: Path, other: Path) -> None:
+        """Swaps two folders, in one instant where the system can.
+
+        Linux can (renameat2). Elsewhere two renames do it, and a crash between them leaves `one` without a name.
+        """
+        swap = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if os.name == "posix" else None
+        here, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE. Source: rename(2)
+        if swap:
+            if swap(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0:
+                return
+            number = ctypes.get_errno()
+            if number not in (errno.EINVAL, errno.ENOSYS):  # what a file system says that cannot
+                raise OSError(number, os.strerror(number), str(one))
+        aside = one.with_name(f"{one.name}.old.tmp")
+        other.rename(aside)
+        try:
+            one.rename(other)
+        except OSError:
+            aside.rename(other)
+            raise
+        aside.rename(one)
+
+    def remove(self, path: Path) -> None:
+        """Removes a file or a folder with what is in it; that it cannot is no error."""
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+
+disk = Disk()
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
 def write_atomically(path: str | Path, data: bytes) -> None:
     """Writes a file so that a reader, or a crash at any instant, finds the old bytes or the new ones, never half.
 
@@ -73,60 +137,60 @@ def write_atomically(path: str | Path, data: bytes) -> None:
         OSError: the disk is full or the folder cannot be written; the old file stands.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary(path)
     try:
-        with temporary.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
+        disk.write(temporary, data)
+        disk.sync(temporary)
+        disk.rename(temporary, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        disk.remove(temporary)
         raise
-    sync_folder(path.parent)
+    disk.sync(path.parent)
 
 
 @contextlib.contextmanager
 def folder_atomically(path: str | Path) -> Iterator[Path]:
     """Yields a temporary folder that becomes `path` when the block ends without an error, and vanishes otherwise.
 
-    Each file in it is synced to disk before the rename, so the folder exists whole or not at all. An older folder of
-    that name is replaced.
+    Each file in it is synced to disk before it gets its name, so the folder exists whole or not at all. An older folder
+    of that name is replaced in the same instant.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written; what stood there stands.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    temporary = _temporary(path)
+    disk.remove(temporary)
+    _make_folders(path.parent)
+    disk.make_folder(temporary)
     try:
         yield temporary
-        for file in sorted(temporary.rglob("*")):
-            if file.is_file():
-                descriptor = os.open(file, os.O_RDONLY)
-                try:
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
-        sync_folder(temporary)
+        for part in sorted(temporary.rglob("*"), reverse=True):
+            disk.sync(part)
+        disk.sync(temporary)
         if path.exists():
-            old = path.with_name(f".{path.name}.{os.getpid()}.old")
-            path.rename(old)
-            temporary.rename(path)
-            shutil.rmtree(old, ignore_errors=True)
+            disk.exchange(temporary, path)
         else:
-            temporary.rename(path)
+            disk.rename(temporary, path)
     except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+        disk.remove(temporary)
         raise
-    sync_folder(path.parent)
+    disk.sync(path.parent)
+    disk.remove(temporary)
 
 
-def sync_folder(path: str | Path) -> None:
-    """Makes renames in a folder survive a power loss."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _make_folders(folder: Path) -> None:
+    """Makes a folder and those above it, and their names survive a power loss: a synced folder in a lost one is lost."""
+    if not folder.is_dir():
+        _make_folders(folder.parent)
+        disk.make_folder(folder)
+        disk.sync(folder.parent)
+
+
+def remove_leftovers(folder: str | Path) -> None:
+    """Removes what killed writers left half written anywhere in a folder that no other process writes to now."""
+    for left in list(Path(folder).rglob(".*.[0-9]*.tmp")):
+        disk.remove(left)
 
 
 def append_line(path: str | Path, record: Mapping[str, Any]) -> None:
@@ -238,6 +302,8 @@ class RunFolder:
     def lock(self) -> Iterator[None]:
         """Holds the folder for this process; the lock goes with the process, however it ends.
 
+        What an earlier process left half written is removed.
+
         Raises:
             RecipeError: another process works in this folder.
         """
@@ -251,6 +317,7 @@ class RunFolder:
                     param="run",
                     hint="Wait for it, or stop it.",
                 ) from None
+            remove_leftovers(self.path)
             yield
 
 

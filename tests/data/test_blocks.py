@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
+from fillings import Fillings, edited
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from luthier.data import blocks
 from luthier.data.check import CheckResult, check_files
+from luthier.data.judge import Questions
 
 pytestmark = pytest.mark.unit
 
@@ -138,11 +143,40 @@ def test_a_worker_that_dies_loses_nothing(
     assert everything(check_files([path], workers=2)) == one
 
 
+def test_copies_among_fillings_are_the_same_whoever_looks_for_them(
+    write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = Random(3)
+    said = Fillings(3, num_templates=2).rows(1500)
+    said += [(edited(asked, 0.03, random), edited(answer, 0.03, random)) for asked, answer in random.sample(said, 60)]
+    roles = ("user", "assistant")
+    rows = [
+        {"messages": [{"role": role, "content": text} for role, text in zip(roles, row, strict=True)]} for row in said
+    ]
+    path = write(rows)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 100_000)
+    one = everything(check_files([path], workers=1))
+    assert everything(check_files([path], workers=2)) == one
+    (found,) = [finding for finding in one[0]["findings"] if finding["code"] == "near-duplicate"]
+    assert found["rows"]["count"] >= 55
+
+
+def test_a_worker_that_dies_in_a_search_loses_nothing() -> None:
+    work = functools.partial(_squared, here=os.getpid())
+    with blocks.Pool(Questions(), 2) as pool:
+        assert list(pool.run(work, range(50))) == [number**2 for number in range(50)]
+        assert list(pool.run(work, range(3))) == [0, 1, 4]
+
+
+def _squared(number: int, here: int) -> int:
+    if os.getpid() != here:
+        os._exit(1)
+    return number**2
+
+
 def _refuse(block: blocks.Block, questions: object) -> None:
     raise AssertionError("judged in this process")
 
 
 def _die(block: blocks.Block) -> None:
-    import os
-
     os._exit(1)

@@ -5,11 +5,13 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import orjson
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from luthier.data.reading.files import MAX_ROW_BYTES, RawRow, Remark, read_rows
+from luthier.data.reading.json_value import is_surely_whole, value_problem
 from luthier.errors import DataError
 
 pytestmark = pytest.mark.unit
@@ -117,9 +119,9 @@ def test_a_syntax_error_names_its_column_and_spares_the_next_row(write: Write) -
     assert problem.rule.code == "not-json"
     assert f"column {broken.index('hi') + 1}:" in problem.detail
     assert "unescaped" in problem.detail
-    assert problem.excerpt is not None
-    assert problem.column is not None
-    assert problem.excerpt[problem.column :].startswith("hi")
+    excerpt, column = problem.shown()
+    assert excerpt is not None
+    assert excerpt[column:].startswith("hi")
 
 
 @pytest.mark.parametrize("length", [3, 20, 46, len(ROW) - 1])
@@ -362,3 +364,37 @@ def test_every_wrapping_gives_back_every_row(
         return
     assert [row.value for row in rows] == values
     assert remarks == []
+
+
+_VALUES = [
+    '"x"',
+    '"\\""',
+    '"\\u0022"',
+    "1",
+    "1.5",
+    "1e999",
+    "123456789012345678901",
+    "null",
+    '{"a": 1, "a": 2}',
+    "[[]]",
+]
+_MEMBER = st.tuples(st.sampled_from(["a", "b", '\\"', "\\u0022", "c\\\\"]), st.sampled_from(_VALUES))
+
+
+@given(members=st.lists(_MEMBER, max_size=5), depth=st.sampled_from([0, 3, 70]))
+@settings(max_examples=500, deadline=None)
+def test_what_is_surely_whole_lost_nothing(members: list[tuple[str, str]], depth: int) -> None:
+    text = "{" + ", ".join(f'"{key}": {value}' for key, value in members) + "}"
+    text = '{"d": ' * depth + text + "}" * depth
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        assert "e999" in text
+        return
+    if is_surely_whole(text.encode(), value):
+        assert value_problem(text, value) is None
+
+
+def test_most_rows_are_surely_whole() -> None:
+    for text in ('{"messages": [{"role": "user", "content": "say \\"hi\\""}], "tools": [1, 2.5, null]}', "{}"):
+        assert is_surely_whole(text.encode(), orjson.loads(text))

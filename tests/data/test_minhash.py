@@ -14,8 +14,8 @@ from luthier.data.twins.minhash import (
     NUM_MINIMA,
     agreement,
     alike_across,
-    alike_neighbours,
     batches,
+    neighbours,
     shingle_hashes,
     signatures,
 )
@@ -93,7 +93,7 @@ def test_neighbours_share_a_band_and_most_of_what_follows() -> None:
     signed[7], signed[250] = signed[3], signed[3]
     signed[100, 8:12] = signed[200, 8:12]
     found: set[tuple[int, int]] = set()
-    for band, (pairs, cut_off) in enumerate(alike_neighbours(signed, np.arange(300), band_size=4, window=1)):
+    for band, (pairs, cut_off) in enumerate(neighbours(signed, np.arange(300), band_size=4, window=1)):
         here = {(min(pair), max(pair)) for pair in pairs.tolist()}
         assert all(
             (signed[one, 4 * band : 4 * band + 4] == signed[two, 4 * band : 4 * band + 4]).all() for one, two in here
@@ -101,7 +101,7 @@ def test_neighbours_share_a_band_and_most_of_what_follows() -> None:
         assert cut_off.tolist() == [3]
         found |= here
     assert found == {(3, 7), (7, 250), (100, 200)}
-    only = [pairs for pairs, _ in alike_neighbours(signed, np.array([3, 100, 250]), band_size=4, window=2)]
+    only = [pairs for pairs, _ in neighbours(signed, np.array([3, 100, 250]), band_size=4, window=2)]
     assert {tuple(pair) for pairs in only for pair in pairs.tolist()} == {(3, 250)}
 
 

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rapidfuzz.distance import OSA
 
+from luthier.data.twins.best_pairs import BestPairs
 from luthier.data.twins.likeness import count_words, normalised
 from luthier.data.twins.minhash import signatures
-from luthier.data.twins.near import BestPairs, NearResult, clusters, find_near_duplicates, joined
+from luthier.data.twins.near import NearResult, clusters, find_near_duplicates, joined
 
 pytestmark = pytest.mark.unit
 

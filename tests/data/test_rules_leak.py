@@ -15,10 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from luthier.data.check import check_files
 from luthier.data.reading.files import RawRow, read_rows
 from luthier.data.rules.leak_personal import find_personal, may_hold_personal
 from luthier.data.rules.leak_secrets import entropy, find_secrets, is_documentation, may_hold_secret
-from luthier.data.rules.rules_leak import find_leaks, leak_problems
+from luthier.data.rules.leaks import find_leaks
+from luthier.data.rules.rules_leak import leak_problems
 from luthier.data.shapes.formats import recognise
 
 pytestmark = pytest.mark.unit
@@ -123,7 +125,7 @@ def test_what_is_found_is_not_shown(kind: str) -> None:
     for _ in range(10):
         secret = SECRETS[kind](rng)
         for problem in leak_problems([{"role": "user", "content": f"before {secret} after"}]):
-            shown = f"{problem.message} {problem.excerpt}"
+            shown = f"{problem.message} {problem.shown()[0]}"
             pieces = [secret[place : place + 9] for place in range(16, len(secret) - 9)]
             if kind not in ("private key", "URL", "AWS secret"):
                 assert not any(piece in shown for piece in pieces if not is_documentation(piece)), shown
@@ -135,8 +137,7 @@ def test_a_detail_says_whose_key_it_is_and_how_it_begins() -> None:
     key = "ghp_" + some(Random(1), ALNUM, 36)
     (problem,) = leak_problems([{"role": "assistant", "content": f"Take {key}."}])
     assert problem.detail == "a GitHub token (ghp_…)"
-    assert problem.excerpt == "Take ghp_" + "•" * 36 + "."
-    assert problem.column == 5
+    assert problem.shown() == ("Take ghp_" + "•" * 36 + ".", 5)
 
 
 @pytest.mark.parametrize(
@@ -264,7 +265,7 @@ def test_personal_data_is_found(kind: str, value: str) -> None:
         assert [leak.kind for leak in find_leaks(text)] == [kind], text
     (problem,) = leak_problems([{"role": "user", "content": f"It is {value} now"}])
     assert (problem.rule.code, problem.rule.severity, problem.detail) == ("pii", "warning", kind)
-    assert value[2:] not in f"{problem.message}{problem.excerpt}"
+    assert value[2:] not in f"{problem.message}{problem.shown()[0]}"
 
 
 @pytest.mark.parametrize("value", NOT_PERSONAL)
@@ -357,3 +358,28 @@ def test_the_parts_can_be_used_alone() -> None:
     assert [leak.kind for leak in find_secrets("pwd=Tr4vel-Mo0n!", made_up=False)] == ["a password after “pwd”"]
     assert list(find_secrets("pwd=Tr4vel-Mo0n!", made_up=True)) == []
     assert [leak.instead for leak in find_personal("jane.roe@gmail.com")] == ["user@example.com"]
+
+
+def test_no_other_rule_shows_a_secret_either(write: Callable[..., Path]) -> None:
+    key = "ghp_" + some(Random(2), ALNUM, 36)
+    asked = {"role": "user", "content": f"My token is {key} "}
+    rows = [
+        {
+            "messages": [
+                asked,
+                {"role": "assistant", "content": f" I'm sorry, but as an AI language model I cannot use {key} "},
+            ]
+        },
+        {"messages": [asked, {"role": "assistant", "content": f"{key} {{{{name}}}} <|im_end|>"}], "extra": key},
+    ]
+    result = check_files([write(rows * 12)])
+    codes = {finding.code for finding in result.findings}
+    assert {
+        "outer-whitespace",
+        "unfilled-placeholder",
+        "stop-token-leftover",
+        "unknown-key",
+        "conflicting-answers",
+    } <= codes
+    said = [f"{finding.message} {finding.excerpt}" for finding in result.findings]
+    assert not [text for text in said if key[8:20] in text]

@@ -189,10 +189,10 @@ def test_only_what_is_learned_counts_for_most_rules() -> None:
 def test_the_place_is_shown() -> None:
     answer = "x" * 200 + " {{name}} " + "y" * 200
     (problem,) = text_problems([{"role": "assistant", "content": answer}])
-    assert problem.excerpt is not None
-    assert problem.column is not None
-    assert problem.excerpt[problem.column :].startswith("{{name}}")
-    assert len(problem.excerpt) < 120
+    excerpt, column = problem.shown()
+    assert excerpt is not None
+    assert excerpt[column:].startswith("{{name}}")
+    assert len(excerpt) < 120
 
 
 def test_a_cut_anywhere_in_json_is_seen() -> None:
@@ -244,9 +244,10 @@ def test_every_problem_points_into_its_excerpt() -> None:
         "outer-whitespace",
     }
     for problem in problems:
-        assert problem.excerpt is not None
-        assert problem.column is not None
-        assert 0 <= problem.column <= len(problem.excerpt)
+        excerpt, column = problem.shown()
+        assert excerpt is not None
+        assert column is not None
+        assert 0 <= column <= len(excerpt)
         assert len(problem.detail) < 120
 
 

@@ -58,6 +58,18 @@ def test_an_adapter_survives_the_disk_and_the_same_adapter_is_the_same_bytes(net
     assert torch.equal(other(IDS).logits, network(IDS).logits)
 
 
+def test_what_is_saved_means_the_adapted_layers_and_no_others(network, tmp_path):
+    """A last word such as `up_proj` would mean the layers of every block."""
+    adapter = attach(network, LoraConfig(r=4, lora_alpha=8, target_modules=("1.mlp.up_proj", "q_proj")), seed=1)
+    save_adapter(adapter, tmp_path, base="tiny")
+    targets = json.loads((tmp_path / "adapter_config.json").read_text())["target_modules"]
+    assert targets == [
+        "model.layers.0.self_attn.q_proj",
+        "model.layers.1.mlp.up_proj",
+        "model.layers.1.self_attn.q_proj",
+    ]
+
+
 def test_unknown_target_modules_name_what_there_is(network):
     with pytest.raises(ModelError, match="query_proj") as caught:
         attach(network, LoraConfig(r=4, lora_alpha=8, target_modules=("query_proj",)), seed=1)
@@ -74,7 +86,17 @@ def test_an_adapter_of_another_base_is_refused(network, tiny_model_folder, tmp_p
     assert caught.value.code == "adapter_mismatch"
 
 
-@pytest.mark.parametrize("change", [{"use_dora": True}, {"peft_type": "IA3"}, {"modules_to_save": ["lm_head"]}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"peft_type": "IA3"},
+        {"bias": "all"},
+        {"lora_bias": True},
+        {"init_lora_weights": "pissa"},
+        {"trainable_token_indices": [3]},
+        {"a_key_of_tomorrow": {"x": 1}},
+    ],
+)
 def test_what_cannot_be_loaded_yet_is_refused_by_name(network, tmp_path, change):
     adapter = attach(network, LoraConfig(r=4, lora_alpha=8), seed=1)
     save_adapter(adapter, tmp_path, base="tiny")

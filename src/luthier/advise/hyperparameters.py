@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from luthier.recipe import Recipe
+from luthier.recipe import AdapterRecipe, Recipe
 
 MIN_NEW_TOKENS = 32
+RSLORA_ALPHA = 8.0
+"""Makes the scale of rsLoRA 2 at a rank of 16, as it is without rsLoRA, and lets it fall with the root of the rank."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,8 @@ class Facts:
         context_length: the model's longest sequence, in tokens.
         longest_answer_tokens: of the training answers.
         dtype, dtype_reason: what `model.dtype` becomes on this machine, and why.
+        method, method_reason: what `train.method` becomes for these rows, and why.
+        started_from: the shape of the adapter that training starts from, as keys of the recipe's section `adapter`.
     """
 
     num_train: int
@@ -28,6 +33,9 @@ class Facts:
     longest_answer_tokens: int
     dtype: str
     dtype_reason: str
+    method: str = "supervised"
+    method_reason: str = ""
+    started_from: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +43,7 @@ class Choice:
     """A value that was `auto`: what it became and the rule that chose it."""
 
     path: str
-    value: int | float | str
+    value: Any
     rule: str
 
 
@@ -70,6 +78,35 @@ def learning_rate(model_width: int) -> tuple[float, str]:
     )
 
 
+def preference_learning_rate(model_width: int) -> tuple[float, str]:
+    """A quarter of `learning_rate`, to two digits.
+
+    Source: measured on the embedded model and 480 pairs with one right answer each (dpo-agreeable): at 2.6e-5, near the rate
+    of DPO's authors (arXiv 2305.18290, 1e-6 in full), an epoch left the reward accuracy at 53 %; at 3e-4 two epochs took it
+    to 98 %. One data set, one model, one seed.
+    """
+    rate = float(f"{learning_rate(model_width)[0] / 4:.1e}")
+    return rate, (
+        "a quarter of the rate for supervised rows (measured on one data set); lower it if the model's own answers get "
+        "worse, raise it if the reward accuracy does not move"
+    )
+
+
+def full_learning_rate(rate: float, rule: str) -> tuple[float, str]:
+    """A tenth of the rate for LoRA, to two digits.
+
+    Source: as `learning_rate`.
+    """
+    return float(f"{rate / 10:.1e}"), f"a tenth, for every weight instead of LoRA, of {rate:g}: {rule}"
+
+
+def lora_alpha(rank: int, *, use_rslora: bool) -> tuple[float, str]:
+    """Twice the rank; with rsLoRA, whose scale is to fall with the root of the rank, a constant."""
+    if use_rslora:
+        return RSLORA_ALPHA, f"{RSLORA_ALPHA:g} whatever the rank, so that the scale of rsLoRA is 2 at a rank of 16"
+    return float(2 * rank), f"twice the rank of {rank}, so the adapter's scale is 2"
+
+
 def batch_size(num_train: int) -> tuple[int, str]:
     """4, 8 or 16: the largest that leaves 40 steps an epoch.
 
@@ -88,9 +125,16 @@ def max_new_tokens(longest_answer_tokens: int) -> tuple[int, str]:
 
 
 def resolve(recipe: Recipe, facts: Facts) -> tuple[Recipe, list[Choice]]:
-    """Returns the recipe with every `auto` replaced, and what was chosen by which rule."""
+    """Returns the recipe with every `auto` replaced, and what was chosen by which rule.
+
+    Full fine-tuning has no rank and no alpha: they stay `auto`.
+    """
+    recipe, choices = _inherit(recipe, facts.started_from)
     epochs, epochs_rule = n_epochs(facts.num_train)
-    rate, rate_rule = learning_rate(facts.model_width)
+    by_width = preference_learning_rate if facts.method == "dpo" else learning_rate
+    rate, rate_rule = by_width(facts.model_width)
+    if recipe.adapter.method == "full":
+        rate, rate_rule = full_learning_rate(rate, rate_rule)
     size, size_rule = batch_size(facts.num_train)
     rank = 16 if recipe.adapter.r == "auto" else recipe.adapter.r
     answer, answer_rule = max_new_tokens(facts.longest_answer_tokens)
@@ -98,17 +142,35 @@ def resolve(recipe: Recipe, facts: Facts) -> tuple[Recipe, list[Choice]]:
         "model.dtype": (facts.dtype, facts.dtype_reason),
         "model.max_length": (facts.context_length, "the model's own context"),
         "adapter.r": (16, "16, inside the guide's range of 8 to 64; raise it for a harder task with many examples"),
-        "adapter.lora_alpha": (float(2 * rank), f"twice the rank of {rank}, so the adapter's scale is 2"),
+        "adapter.lora_alpha": lora_alpha(rank, use_rslora=recipe.adapter.use_rslora),
+        "train.method": (facts.method, facts.method_reason),
         "train.n_epochs": (epochs, epochs_rule),
         "train.learning_rate": (rate, rate_rule),
         "train.batch_size": (size, size_rule),
         "evaluate.max_new_tokens": (answer, answer_rule),
     }
+    if recipe.adapter.method == "full":
+        del rules["adapter.r"], rules["adapter.lora_alpha"]
     tree: dict[str, Any] = recipe.model_dump()
-    choices = []
     for path, (value, rule) in rules.items():
         section, _, key = path.partition(".")
         if tree[section][key] == "auto":
             tree[section][key] = value
             choices.append(Choice(path, value, rule))
     return Recipe.model_validate(tree), choices
+
+
+def _inherit(recipe: Recipe, shape: Mapping[str, Any]) -> tuple[Recipe, list[Choice]]:
+    """Returns the recipe with the shape of the adapter that training starts from, where the recipe gives no other."""
+    given = recipe.adapter
+    taken = {
+        key: value
+        for key, value in shape.items()
+        if getattr(given, key) == AdapterRecipe.model_fields[key].default and getattr(given, key) != value
+    }
+    rule = f"as in the adapter that training starts from, {given.start_from}"
+    adapter = AdapterRecipe.model_validate(given.model_dump() | taken)
+    return recipe.model_copy(update={"adapter": adapter}), [
+        Choice(f"adapter.{key}", list(value) if isinstance(value, tuple) else value, rule)
+        for key, value in taken.items()
+    ]

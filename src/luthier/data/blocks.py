@@ -115,16 +115,17 @@ class Pool:
 
     def submit(self, block: Block) -> Callable[[], BlockReport]:
         """Returns a function that waits for the report on a block."""
-        if self._processes is None or block.data is None:
+        future = self._sent(_judge, block) if block.data is not None else None
+        if future is None:
             return lambda: judge_block(block, self.questions)
-        future: Future[BlockReport] = self._processes.submit(_judge, block)
 
         def result() -> BlockReport:
             try:
-                return future.result()
+                report: BlockReport = future.result()
             except BrokenExecutor:  # a process was killed, for its memory perhaps; its block is judged here
                 self._processes = None
-                return judge_block(block, self.questions)
+                report = judge_block(block, self.questions)
+            return report
 
         return result
 
@@ -133,19 +134,28 @@ class Pool:
         if self._processes is None:
             yield from map(function, tasks)
             return
-        waiting: deque[tuple[Any, Future[Any]]] = deque()
+        waiting: deque[tuple[Any, Future[Any] | None]] = deque()
         todo = iter(tasks)
         while True:
             while len(waiting) < _AHEAD * self.workers and (task := next(todo, None)) is not None:
-                waiting.append((task, self._processes.submit(_call, function, task)))
+                waiting.append((task, self._sent(_call, function, task)))
             if not waiting:
                 return
             task, future = waiting.popleft()
             try:
-                found = future.result()
-            except BrokenExecutor:
+                found = future.result() if future is not None else function(task)
+            except BrokenExecutor:  # a process was killed; what it had is done here
+                self._processes = None
                 found = function(task)
             yield found
+
+    def _sent(self, function: Callable[..., Any], *arguments: Any) -> Future[Any] | None:
+        """Sends work to the processes; returns None where there are none, or no more."""
+        try:
+            return self._processes.submit(function, *arguments) if self._processes is not None else None
+        except BrokenExecutor:
+            self._processes = None
+            return None
 
 
 def _call(function: Callable[[Any], Any], task: Any) -> Any:

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from luthier.data.rules.leaks import fit_to_show
+
 Severity = Literal["error", "warning", "info"]
 Group = Literal["file", "message", "text", "set", "leak"]
 
@@ -45,13 +47,13 @@ class Rule:
 
     def problem(self, detail: str = "", *, text: str | None = None, column: int = 0) -> Problem:
         """Returns this rule's problem in one row, quoting `text` around its 0-based `column`."""
-        excerpt, place = (None, None) if text is None else _around(text, column)
-        return Problem(self, detail, excerpt, place)
+        return Problem(self, detail, text, column)
 
     def finding(self, file: str, lines: Iterable[int], detail: str = "", *, text: str | None = None) -> Finding:
         """Returns the finding about these rows of a file, for rules that see all rows at once."""
         lines = list(lines)
         problem = self.problem(detail, text=text)
+        excerpt, column = problem.shown()
         return Finding(
             code=self.code,
             severity=self.severity,
@@ -61,8 +63,8 @@ class Rule:
             message=problem.message,
             remedy=self.remedy,
             fix=self.fix,
-            excerpt=problem.excerpt,
-            column=problem.column,
+            excerpt=excerpt,
+            column=column,
         )
 
 
@@ -72,18 +74,23 @@ class Problem:
 
     Attributes:
         detail: the words that differ from row to row: a key, a role, a column.
-        excerpt, column: as in `Finding`.
+        text: the offending text, if there is one to quote.
+        place: where in it the fault stands, 0-based.
     """
 
     rule: Rule
     detail: str = ""
-    excerpt: str | None = None
-    column: int | None = None
+    text: str | None = None
+    place: int = 0
 
     @property
     def message(self) -> str:
         """What is wrong in this row."""
         return f"{self.rule.says}: {self.detail}" if self.detail else self.rule.says
+
+    def shown(self) -> tuple[str | None, int | None]:
+        """Returns the text shortened around the place, with secrets masked, and the place in what is left."""
+        return (None, None) if self.text is None else _around(fit_to_show(self.text), self.place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +179,8 @@ class RejectedRow:
 
 @dataclass(slots=True)
 class _Entry:
-    first: Problem
+    excerpt: str | None
+    column: int | None
     count: int = 0
     lines: list[int] = field(default_factory=list)
     details: dict[str, list[int]] = field(default_factory=dict)
@@ -189,7 +197,9 @@ class FindingBook:
         """Notes the problems of one row. A rule broken twice in a row counts one row."""
         seen: set[Rule] = set()
         for problem in {(problem.rule, problem.detail): problem for problem in reversed([*problems])}.values():
-            entry = self._entries.setdefault((file, problem.rule), _Entry(problem))
+            entry = self._entries.get((file, problem.rule))
+            if entry is None:
+                entry = self._entries[file, problem.rule] = _Entry(*problem.shown())
             if problem.rule not in seen:
                 seen.add(problem.rule)
                 entry.count += 1
@@ -231,8 +241,8 @@ def _finding(file: str, rule: Rule, entry: _Entry) -> Finding:
         message=f"{rule.says}: {details}" if details else rule.says,
         remedy=rule.remedy,
         fix=rule.fix,
-        excerpt=entry.first.excerpt,
-        column=entry.first.column,
+        excerpt=entry.excerpt,
+        column=entry.column,
     )
 
 
@@ -262,8 +272,8 @@ def _around(text: str, column: int) -> tuple[str, int]:
 
 
 def quoted(text: str, limit: int = 60) -> str:
-    """Returns a short, one-line quotation of a text."""
-    line = " ".join(text.split())
+    """Returns a short, one-line quotation of a text, with secrets masked."""
+    line = " ".join(fit_to_show(text).split())
     return f"“{line if len(line) <= limit else line[: limit - 1] + '…'}”"
 
 

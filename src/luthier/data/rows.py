@@ -24,10 +24,13 @@ from luthier.data.chat import Message, content_text, is_trained
 from luthier.data.shapes.columns import ColumnMap
 from luthier.data.shapes.formats import Format, recognise
 from luthier.data.twins.likeness import normalised
-from luthier.data.twins.near import Run
+from luthier.data.twins.rare_search import Run
 
 _READ_AGAIN = 256
 """Rows read again that are kept at hand."""
+_JOINED_BYTES = 33 * 2**20
+"""Of blocks that are joined in one. glibc gives what is larger than 32 MiB back to the system as soon as it is let go; small
+blocks leave holes that nothing large fits into."""
 _SPOOLED = -1
 _NOT_ASKED = -1
 
@@ -126,13 +129,17 @@ class Column:
     Args:
         dtype: NumPy's name of the type.
         width: numbers a row.
+
+    Attributes:
+        dtype, width: as given.
     """
 
     def __init__(self, dtype: str, width: int = 1) -> None:
-        self._dtype = dtype
-        self._width = width
+        self.dtype = dtype
+        self.width = width
         self._open: list[Any] = []
         self._blocks: list[npt.NDArray[Any]] = []
+        self._num_joined = self._loose_bytes = 0
 
     def add(self, value: Any) -> None:
         """Adds a row's number or numbers."""
@@ -146,7 +153,7 @@ class Column:
     def seal(self) -> None:
         """Packs what was added."""
         if self._open:
-            self._blocks.append(np.array(self._open, dtype=self._dtype))
+            self._blocks.append(np.array(self._open, dtype=self.dtype))
             self._open = []
 
     def merge(self, later: Column) -> None:
@@ -154,17 +161,27 @@ class Column:
         self.seal()
         later.seal()
         self._blocks += later._blocks
+        self._loose_bytes += sum(block.nbytes for block in later._blocks)
+        if self._loose_bytes > _JOINED_BYTES:
+            self._blocks[self._num_joined :] = [np.concatenate(self._blocks[self._num_joined :])]
+            self._num_joined, self._loose_bytes = len(self._blocks), 0
+
+    def blocks(self) -> Iterator[npt.NDArray[Any]]:
+        """Yields all of them, block by block, and lets go of each."""
+        self.seal()
+        self._blocks.reverse()
+        self._num_joined = self._loose_bytes = 0
+        while self._blocks:
+            yield self._blocks.pop()
 
     def values(self) -> npt.NDArray[Any]:
         """Returns all of them, [N] or [N, width]."""
         self.seal()
         if len(self._blocks) != 1:
             count = sum(len(block) for block in self._blocks)
-            whole = np.empty((count, self._width) if self._width > 1 else count, dtype=self._dtype)
+            whole = np.empty((count, self.width) if self.width > 1 else count, dtype=self.dtype)
             start = 0
-            self._blocks.reverse()
-            while self._blocks:  # each block is let go once it is copied, so that nothing is held twice
-                block = self._blocks.pop()
+            for block in self.blocks():  # each is let go once it is copied, so that nothing is held twice
                 whole[start : start + len(block)] = block
                 start += len(block)
             self._blocks = [whole]
@@ -315,6 +332,19 @@ class RowStore:
             self._reader = RowReader(paths, str(self._scratch() / "places.npy"), self._column_map)
             self._closing.callback(self._reader.close)
         return self._reader
+
+    def moved_out(self, name: str, column: Column) -> npt.NDArray[Any]:
+        """Returns a column's numbers; where other processes work on them, they lie in a file that all of them see."""
+        if self.run is map:
+            return column.values()
+        path = self._scratch() / name
+        with path.open("wb") as file:
+            for block in column.blocks():
+                file.write(block.tobytes())
+        num_rows = path.stat().st_size // (np.dtype(column.dtype).itemsize * column.width)
+        if not num_rows:
+            return column.values()
+        return np.memmap(path, column.dtype, "r", shape=(num_rows, column.width))
 
     def place(self, number: int) -> tuple[str, int]:
         """Returns the file and the physical line of a row."""

@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from luthier.errors import MissingError, ModelError
 from luthier.model.allocator import keep_freed_memory
 from luthier.model.chat_template import ChatTokenizer
+from luthier.model.quantize import Quantization, QuantizedLinear, quantize
 
 Dtype = Literal["float32", "bfloat16"]
 
@@ -31,6 +32,7 @@ class LoadedModel:
         dtype: of the weights and their products.
         context_length: the longest sequence it was made for, in tokens.
         stop_ids: tokens that end an answer.
+        quantization: how the weights of linear layers are held.
     """
 
     network: Any
@@ -39,6 +41,7 @@ class LoadedModel:
     dtype: Dtype
     context_length: int
     stop_ids: frozenset[int]
+    quantization: Quantization = "none"
 
 
 def native_bfloat16() -> bool:
@@ -92,19 +95,30 @@ def model_shape(folder: Path) -> ModelShape:
     return ModelShape(config.hidden_size, length)
 
 
-def load_model(folder: Path, dtype: Dtype, chat: ChatTokenizer | None = None) -> LoadedModel:
+def load_model(
+    folder: Path, dtype: Dtype, chat: ChatTokenizer | None = None, *, quantization: Quantization = "none"
+) -> LoadedModel:
     """Returns the model in a folder, frozen.
 
+    Args:
+        folder: in Hugging Face's layout.
+        dtype: of the weights and their products.
+        chat: its tokenizer, where there is one already.
+        quantization: how to hold the weights of all linear layers but the output head. They are quantized one by one, from
+            files mapped into memory: the whole is never held in another form.
+
     Raises:
-        ModelError: the architecture is not a decoder that transformers knows, or the files are damaged.
-        MissingError: not enough memory.
+        ModelError: the architecture is not a decoder that transformers knows, the files are damaged, or there is nothing
+            to quantize.
+        MissingError: not enough memory, or bitsandbytes is not installed.
     """
     keep_freed_memory()
     transformers.logging.disable_progress_bar()  # ours tells of the stages
     try:
         network = AutoModelForCausalLM.from_pretrained(
             folder,
-            dtype=getattr(torch, dtype),
+            # As it lies in the files, nothing is copied before it is quantized.
+            dtype=getattr(torch, dtype) if quantization == "none" else "auto",
             trust_remote_code=False,
             use_safetensors=True,
             attn_implementation="sdpa",
@@ -120,6 +134,8 @@ def load_model(folder: Path, dtype: Dtype, chat: ChatTokenizer | None = None) ->
         ) from error
     network.eval()
     network.requires_grad_(False)
+    if quantization != "none":
+        _quantize(network, quantization, getattr(torch, dtype))
     chat = chat or ChatTokenizer(folder)
     declared = network.generation_config.eos_token_id
     stop_ids = {
@@ -134,7 +150,23 @@ def load_model(folder: Path, dtype: Dtype, chat: ChatTokenizer | None = None) ->
         dtype=dtype,
         context_length=model_shape(folder).context_length,
         stop_ids=frozenset(index for index in stop_ids if index is not None),
+        quantization=quantization,
     )
+
+
+def _quantize(network: Any, kind: Quantization, dtype: torch.dtype) -> None:
+    """Quantizes the linear layers, and turns what else there is into the type of the products."""
+    keep = [
+        name
+        for list_ in ("_keep_in_fp32_modules", "_keep_in_fp32_modules_strict")
+        for name in getattr(network, list_, None) or ()
+    ]
+    quantize(network, kind, dtype, keep=keep)
+    for name, parameter in network.named_parameters():
+        if not any(part in name for part in keep):
+            # A copy even where the type is right, so that nothing holds on to the mapped files.
+            parameter.data = parameter.data.to(dtype, copy=True)
+    network.config.dtype = dtype
 
 
 def versions() -> dict[str, str]:
@@ -150,9 +182,16 @@ def versions() -> dict[str, str]:
 
 
 def num_parameters(network: nn.Module) -> tuple[int, int]:
-    """Returns trainable and all parameters, shared ones counted once, as PEFT counts them."""
+    """Returns trainable and all parameters, shared ones counted once and quantized ones as weights, as PEFT counts them."""
     parameters = list(network.parameters())
-    return sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters)
+    packed = sum(m.in_features * m.out_features for m in network.modules() if isinstance(m, QuantizedLinear))
+    return sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters) + packed
+
+
+def base_bytes(network: nn.Module) -> int:
+    """Returns the bytes of what is not trained: weights, packed or not, and tables."""
+    frozen = [parameter for parameter in network.parameters() if not parameter.requires_grad]
+    return sum(tensor.numel() * tensor.itemsize for tensor in {*frozen, *network.buffers()})
 
 
 def _processor() -> str:

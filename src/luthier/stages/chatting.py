@@ -27,7 +27,7 @@ class Conversation:
     def __init__(self, name: str, *, system: str | None, overrides: Overrides, listener: Listener) -> None:
         opened = open_model(name, overrides, listener)
         dtype, _ = resolve_dtype(opened.recipe.model.dtype)
-        self._model = load_model(opened.base, dtype)
+        self._model = load_model(opened.base, dtype, quantization=opened.recipe.model.quantization)
         if opened.adapter:
             load_adapter(self._model.network, opened.adapter)
         if system is None and opened.run:

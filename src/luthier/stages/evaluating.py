@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from luthier.advise.hyperparameters import max_new_tokens
 from luthier.data.chat import Example
@@ -15,8 +16,8 @@ from luthier.errors import EvaluateError
 from luthier.evaluate.compare import compare_scores
 from luthier.evaluate.graders import find_grader, infer_grader
 from luthier.evaluate.runner import LocalModel, collect_answers, samples_of
-from luthier.evaluate.samples import Answer
-from luthier.model.adapter import WEIGHTS, load_adapter
+from luthier.evaluate.samples import Sample
+from luthier.model.adapter import load_adapter, weights_file
 from luthier.model.chat_template import ChatTokenizer, EncodedExample
 from luthier.model.loader import LoadedModel, load_model, model_shape, resolve_dtype, versions
 from luthier.model.lora import Adapter
@@ -26,11 +27,17 @@ from luthier.report.files import write_report
 from luthier.report.schema import DataSummary, Report, TrainingSummary
 from luthier.runs import Event, Listener, RunFolder, sha256_file, stopwatch
 from luthier.stages.opening import OpenedModel
-from luthier.stages.preparing import read_checked
+from luthier.stages.preferences import GRADER, judge_pairs, pair_logps, pair_samples, preferred_loss
+from luthier.stages.preferences import grader_reason as pair_reason
+from luthier.stages.preparing import method_of, read_checked
 from luthier.stages.stopping import stop_switch
-from luthier.train.attention import flat_attention_in
-from luthier.train.encode import Encoded, encode_examples
+from luthier.train.encode import Encoded, encode_examples, encode_pairs
+from luthier.train.engine import open_engine
 from luthier.train.loop import mean_loss
+from luthier.train.objective import ANSWERS
+
+CLOSED = ("label", "json")
+"""Graders that suit answers of which there is one right wording."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +57,7 @@ class Subject:
     adapter: Adapter
     adapter_folder: Path
     train_examples: Sequence[Example]
-    test: Encoded
+    test: Encoded[Any]
     data: DataSummary | None
     training: TrainingSummary | None
     notes: list[str]
@@ -68,7 +75,7 @@ def evaluate_stage(run: RunFolder, subject: Subject, listener: Listener) -> Repo
             "There is no test row.", code="no_test_rows", param="data.test", hint="Give data.test=FILE."
         )
     started = time.perf_counter()
-    recipe, chat, notes = subject.recipe, subject.model.chat, list(subject.notes)
+    recipe, notes = subject.recipe, list(subject.notes)
     test, encoded = subject.test.examples, subject.test.encoded
     limit = recipe.evaluate.max_samples
     if limit is not None and limit < len(test):
@@ -76,52 +83,25 @@ def evaluate_stage(run: RunFolder, subject: Subject, listener: Listener) -> Repo
         places = {(example.file, example.line): row for example, row in zip(test, encoded, strict=True)}
         test = take(test, limit, recipe.seed)
         encoded = [places[example.file, example.line] for example in test]
-    samples = samples_of(test, chat)
-    grader_name, grader_reason = _grader(recipe, subject.train_examples, chat)
-    listener(Event("stage", f"Evaluating on {len(samples):,} test rows"))
-    listener(Event("message", f"grader = {grader_name}: {grader_reason}", {"grader": grader_name}))
-
-    seconds: dict[str, float] = {}
-    answers: dict[str, list[Answer]] = {}
-    with stop_switch(listener) as stop_requested:
-        for use_adapter in (False, True):
-            source = LocalModel(
-                subject.model,
-                subject.adapter,
-                use_adapter=use_adapter,
-                max_new_tokens=int(recipe.evaluate.max_new_tokens),
-                batch_size=recipe.evaluate.batch_size,
-            )
-            with stopwatch() as spent:
-                answers[source.name] = collect_answers(
-                    source,
-                    samples,
-                    run.answers / f"{source.name}.jsonl",
-                    listener=listener,
-                    stop_requested=stop_requested,
-                )
-            seconds[f"answers_{source.name}"] = round(spent(), 1)
-    losses = _test_losses(subject, encoded)
-
-    grader = find_grader(grader_name)
-    judged = {name: Judged.of(grader, samples, given) for name, given in answers.items()}
+    judge = _judge_pairs if method_of(test)[0] == "dpo" else _judge_answers
+    found = judge(run, subject, test, encoded, listener)
     comparison = compare_scores(
-        judged["base"].scores, judged["fine_tuned"].scores, minimum_gain=recipe.evaluate.minimum_gain, seed=recipe.seed
+        found.base.scores, found.fine_tuned.scores, minimum_gain=recipe.evaluate.minimum_gain, seed=recipe.seed
     )
     manifest = run.read_manifest() if run.manifest.exists() else {}
     stages = manifest.get("stages", {})
-    seconds = {name: round(stages[name]["seconds"], 1) for name in ("data", "train") if name in stages} | seconds
+    seconds = {name: round(stages[name]["seconds"], 1) for name in ("data", "train") if name in stages} | found.seconds
     seconds["evaluate"] = round(time.perf_counter() - started, 1)
     report = build_report(
         comparison,
-        samples=samples,
-        base=judged["base"],
-        fine_tuned=judged["fine_tuned"],
-        grader=(grader_name, grader_reason),
+        samples=found.samples,
+        base=found.base,
+        fine_tuned=found.fine_tuned,
+        grader=found.grader,
         facts=RunFacts(
             recipe=recipe,
             folder=str(run.path),
-            losses=losses,
+            losses=found.losses,
             data=subject.data,
             training=subject.training,
             resolved=manifest.get("resolved", []),
@@ -129,7 +109,7 @@ def evaluate_stage(run: RunFolder, subject: Subject, listener: Listener) -> Repo
             hashes={
                 **{f"{path} ({entry['file']})": entry["sha256"] for path, entry in manifest.get("inputs", {}).items()},
                 **{f"base {name}": digest for name, digest in manifest.get("base_model_sha256", {}).items()},
-                "adapter": sha256_file(subject.adapter_folder / WEIGHTS),
+                "adapter": sha256_file(weights_file(subject.adapter_folder)),
                 "recipe": manifest.get("recipe_sha256", ""),
             },
             seconds=seconds,
@@ -140,6 +120,92 @@ def evaluate_stage(run: RunFolder, subject: Subject, listener: Listener) -> Repo
     if run.manifest.exists():
         run.finish_stage("evaluate", seconds["evaluate"], verdict=report.verdict)
     return report
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Both models, judged on the test rows.
+
+    Attributes:
+        grader: its name, and why it was chosen.
+        losses: mean loss on the rows' own answers, by `base` and `fine_tuned`.
+        seconds: wall time by part.
+    """
+
+    samples: list[Sample]
+    base: Judged
+    fine_tuned: Judged
+    grader: tuple[str, str]
+    losses: dict[str, float]
+    seconds: dict[str, float]
+
+
+def _judge_answers(
+    run: RunFolder, subject: Subject, test: Sequence[Example], encoded: Sequence[Any], listener: Listener
+) -> _Found:
+    """Judges by what the models answer."""
+    samples = samples_of(test, subject.model.chat)
+    grader = _grader(subject.recipe, subject.train_examples, subject.model.chat)
+    listener(Event("stage", f"Evaluating on {len(samples):,} test rows"))
+    judged, seconds = _graded(run, subject, samples, grader, listener)
+    losses = _test_losses(subject, encoded)
+    return _Found(samples, judged["base"], judged["fine_tuned"], grader, losses, seconds)
+
+
+def _judge_pairs(
+    run: RunFolder, subject: Subject, test: Sequence[Example], encoded: Sequence[Any], listener: Listener
+) -> _Found:
+    """Judges by which of a row's two answers the models find likelier, and grades their own answers beside where the
+    preferred ones are labels or JSON, or a grader was asked for."""
+    listener(Event("stage", f"Evaluating on {len(test):,} pairs of answers"))
+    samples, others = pair_samples(test, subject.model.chat)
+    with stopwatch() as spent:
+        logps = pair_logps(subject.model, subject.adapter, encoded, subject.recipe.train.max_batch_tokens)
+    seconds = {"pairs": round(spent(), 1)}
+    judged = judge_pairs(logps, samples, others, encoded)
+    grader, reason = _grader(subject.recipe, subject.train_examples, subject.model.chat)
+    if grader in CLOSED or subject.recipe.evaluate.grader != "auto":
+        prompts = [
+            replace(last, tools=sample.tools)
+            for last, sample in zip(samples_of(test, subject.model.chat), samples, strict=True)
+        ]
+        answered, more = _graded(run, subject, prompts, (grader, reason), listener)
+        seconds |= more
+        for name, given in answered.items():
+            scores = [grade.score for grade in given.grades if grade.score is not None]
+            if scores:
+                judged[name].metrics[f"own answers like the preferred ones ({grader})"] = sum(scores) / len(scores)
+    losses = {name: preferred_loss(found, encoded) for name, found in logps.items()}
+    return _Found(samples, judged["base"], judged["fine_tuned"], (GRADER, pair_reason(judged)), losses, seconds)
+
+
+def _graded(
+    run: RunFolder, subject: Subject, samples: Sequence[Sample], grader: tuple[str, str], listener: Listener
+) -> tuple[dict[str, Judged], dict[str, float]]:
+    """Returns the answers of both models, graded, and the seconds they took."""
+    listener(Event("message", f"grader = {grader[0]}: {grader[1]}", {"grader": grader[0]}))
+    seconds: dict[str, float] = {}
+    judged: dict[str, Judged] = {}
+    with stop_switch(listener) as stop_requested:
+        for use_adapter in (False, True):
+            source = LocalModel(
+                subject.model,
+                subject.adapter,
+                use_adapter=use_adapter,
+                max_new_tokens=int(subject.recipe.evaluate.max_new_tokens),
+                batch_size=subject.recipe.evaluate.batch_size,
+            )
+            with stopwatch() as spent:
+                answers = collect_answers(
+                    source,
+                    samples,
+                    run.answers / f"{source.name}.jsonl",
+                    listener=listener,
+                    stop_requested=stop_requested,
+                )
+            seconds[f"answers_{source.name}"] = round(spent(), 1)
+            judged[source.name] = Judged.of(find_grader(grader[0]), samples, answers)
+    return judged, seconds
 
 
 def open_subject(opened: OpenedModel, examples: Sequence[Example], *, own_rows: bool) -> Subject:
@@ -159,11 +225,12 @@ def open_subject(opened: OpenedModel, examples: Sequence[Example], *, own_rows: 
     recipe, folder = opened.recipe, opened.base
     shape = model_shape(folder)
     dtype, _ = resolve_dtype(recipe.model.dtype)
-    model = load_model(folder, dtype)
+    model = load_model(folder, dtype, quantization=recipe.model.quantization)
     adapter = load_adapter(model.network, opened.adapter)
     length = shape.context_length if recipe.model.max_length == "auto" else recipe.model.max_length
     drop = recipe.data.on_too_long == "drop"
-    test = encode_examples(model.chat, examples, max_length=length, drop_too_long=drop)
+    encode = encode_pairs if method_of(examples)[0] == "dpo" else encode_examples
+    test: Encoded[Any] = encode(model.chat, examples, max_length=length, drop_too_long=drop)
     train_examples = read_checked(opened.run.data / "train.jsonl") if opened.run else examples
     if recipe.evaluate.max_new_tokens == "auto":
         encoded = encode_examples(model.chat, train_examples, max_length=length, drop_too_long=True).encoded
@@ -197,9 +264,9 @@ def _grader(recipe: Recipe, train_examples: Sequence[Example], chat: ChatTokeniz
 def _test_losses(subject: Subject, rows: Sequence[EncodedExample]) -> dict[str, float]:
     """Returns the mean loss of both models on the answers in the data, in nats per token."""
     tokens = subject.recipe.train.max_batch_tokens
-    with flat_attention_in(subject.model.network):
-        with subject.adapter.disabled():
-            base = mean_loss(subject.model, subject.adapter, rows, tokens)
-        tuned = mean_loss(subject.model, subject.adapter, rows, tokens)
+    engine = open_engine(subject.model, subject.adapter)
+    with subject.adapter.disabled():
+        base = mean_loss(engine, subject.adapter, rows, ANSWERS, tokens)
+    tuned = mean_loss(engine, subject.adapter, rows, ANSWERS, tokens)
     subject.adapter.train(False)
     return {"base": base, "fine_tuned": tuned}

@@ -133,7 +133,7 @@ def open_model(name: str, overrides: Overrides, listener: Listener) -> OpenedMod
     path = Path(name).expanduser()
     if (path / "manifest.json").exists():
         run = RunFolder.open(path)
-        if not (run.adapter / CONFIG).exists():
+        if not ((run.adapter / CONFIG).exists() or (run.adapter / "config.json").exists()):
             raise RecipeError(
                 f"The run {path} has no finished adapter.",
                 code="run_not_finished",

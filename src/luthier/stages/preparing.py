@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from luthier.data.chat import Example
 from luthier.data.check import MIN_EXAMPLES, CheckResult, check_files
 from luthier.data.findings import RejectedRow
+from luthier.data.shapes.formats import recognise
 from luthier.data.split import Split, split_examples, take, write_examples, write_rejected
 from luthier.data.twins.overlap import find_overlap
-from luthier.errors import DataError
+from luthier.errors import DataError, RecipeError
 from luthier.recipe import DataRecipe, Recipe
 from luthier.report.schema import DataSummary
 from luthier.runs import Event, Listener, RunFolder, stopwatch
@@ -19,6 +22,8 @@ from luthier.runs import Event, Listener, RunFolder, stopwatch
 MOST_SHOWN = 8
 """Kinds of error shown when a run stops; the message says how many more there are."""
 SIDES = ("train", "validation", "test")
+FORMATS: dict[str, str] = {"supervised": "chat", "dpo": "preference"}
+"""The rows that each method learns from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +70,10 @@ def prepare(recipe: Recipe, listener: Listener, *, hold_out: bool = True) -> Pre
         DataError: broken rows that are not to be dropped, too few rows, or rows that stand in two files.
     """
     data = recipe.data
-    main = checked(str(data.train), data, "train", listener)
+    main = checked(str(data.train), data, "train", listener, method=recipe.train.method)
+    method, _ = method_of(main.examples)
     given = {
-        name: checked(file, data, name, listener)
+        name: checked(file, data, name, listener, method=method)
         for name, file in (("validation", data.validation), ("test", data.test))
         if file is not None
     }
@@ -102,14 +108,38 @@ def prepare(recipe: Recipe, listener: Listener, *, hold_out: bool = True) -> Pre
     return Prepared(kept, rejected, summary, notes)
 
 
-def checked(file: str, data: DataRecipe, side: str, listener: Listener) -> CheckResult:
-    """Returns the examples of a file.
+def method_of(examples: Sequence[Example]) -> tuple[Literal["supervised", "dpo"], str]:
+    """Returns the method that learns from such rows, and why."""
+    if examples and recognise(examples[0].row).name == FORMATS["dpo"]:
+        return "dpo", "the rows hold a preferred answer and another"
+    return "supervised", "the rows hold conversations with the answers to learn"
+
+
+def checked(
+    file: str, data: DataRecipe, side: str, listener: Listener, *, method: Literal["auto", "supervised", "dpo"] = "auto"
+) -> CheckResult:
+    """Returns the examples of a file, all of the format that the method learns from; `auto`: chat or preference rows.
 
     Raises:
         DataError: errors in it, each with its place, unless `data.on_invalid=drop` leaves the broken rows out.
+        RecipeError: code "other_method", where all its rows are for the other method.
     """
     minimum = MIN_EXAMPLES if side == "train" else 1
-    result = check_files([file], minimum=minimum, row_format="chat", param=f"data.{side}")
+    result = check_files([file], minimum=minimum, param=f"data.{side}")
+    formats = result.summary["formats"]
+    likely = "preference" if formats.get("preference", 0) > formats.get("chat", 0) else "chat"
+    wanted = FORMATS.get(method, likely)
+    if likely != wanted and set(formats) == {likely}:
+        raise RecipeError(
+            f"{file} holds {likely} rows; train.method={method} learns from {wanted} rows.",
+            code="other_method",
+            param="train.method" if side == "train" else f"data.{side}",
+            hint="Leave train.method at auto, or give other rows."
+            if side == "train"
+            else "Give rows of the same kind as the training rows.",
+        )
+    if set(formats) - {wanted}:
+        result = check_files([file], minimum=minimum, row_format=wanted, param=f"data.{side}")
     errors = [finding for finding in result.findings if finding.severity == "error"]
     if result.blocking or (errors and data.on_invalid == "stop"):
         listed = "\n".join(f"  {f.file}:{f.line}: {f.message}\n    → {f.remedy}" for f in errors[:MOST_SHOWN])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+import orjson
 import torch
 
 from luthier.advise.hyperparameters import Choice, Facts, resolve
@@ -12,20 +15,22 @@ from luthier.data.chat import Example
 from luthier.data.findings import RejectedRow
 from luthier.data.split import write_rejected
 from luthier.errors import DataError, RecipeError
-from luthier.model.adapter import save_adapter, write_chat_template
+from luthier.model.adapter import adapter_shape, save_adapter, start_adapter, weights_file, write_chat_template
 from luthier.model.chat_template import ChatTokenizer
 from luthier.model.loader import LoadedModel, load_model, model_shape, num_parameters, resolve_dtype, versions
-from luthier.model.lora import Adapter, LoraConfig, attach
+from luthier.model.lora import Adapter, LoraConfig
 from luthier.model.sources import resolve_model
-from luthier.recipe import Recipe
+from luthier.recipe import AdapterRecipe, Recipe
 from luthier.recipe_io import dump_recipe, recipe_hash
 from luthier.report.schema import DataSummary, LossPoint, TrainingSummary
 from luthier.runs import Event, Listener, RunFolder, read_lines, sha256_file, write_atomically
-from luthier.stages.preparing import Prepared
+from luthier.stages.preparing import Prepared, method_of
 from luthier.stages.stopping import stop_switch
 from luthier.train.checkpoint import Progress
-from luthier.train.encode import Encoded, encode_examples
+from luthier.train.encode import Encoded, encode_examples, encode_pairs
 from luthier.train.loop import TrainSettings, train
+from luthier.train.objective import ANSWERS, Objective
+from luthier.train.preference import Preferences, refer
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +49,17 @@ class Trained:
     summary: TrainingSummary
     data: DataSummary
     train_examples: list[Example]
-    test: Encoded
+    test: Encoded[Any]
     notes: list[str]
 
 
 @dataclass(frozen=True, slots=True)
 class _Tokens:
-    """The three sides as token ids."""
+    """The three sides as token ids: conversations, or pairs of them."""
 
-    train: Encoded
-    validation: Encoded
-    test: Encoded
+    train: Encoded[Any]
+    validation: Encoded[Any]
+    test: Encoded[Any]
 
     @property
     def rejected(self) -> list[RejectedRow]:
@@ -74,11 +79,17 @@ def train_stage(run: RunFolder, recipe: Recipe, prepared: Prepared, listener: Li
     folder = resolve_model(recipe.model.base, listener)
     chat = ChatTokenizer(folder)
     tokens = _tokenize(chat, recipe, prepared, model_shape(folder).context_length)
-    recipe, choices = _resolve(recipe, folder, tokens)
+    # What was auto is resolved once: a resumed run's recipe has no auto left.
+    resumed = "threads" in run.read_manifest()
+    recipe, choices = (recipe, []) if resumed else _resolve(recipe, folder, tokens)
     _note_before_first_step(run, recipe, choices, folder, tokens, listener)
 
-    model = load_model(folder, recipe.model.dtype, chat)  # type: ignore[arg-type]
-    adapter = attach(model.network, lora_config(recipe), seed=recipe.seed)
+    model = load_model(folder, recipe.model.dtype, chat, quantization=recipe.model.quantization)  # type: ignore[arg-type]
+    # A resumed run takes its weights from its checkpoint: the adapter it started from may be gone.
+    started = None if run.checkpoints.exists() else recipe.adapter.start_from
+    adapter = start_adapter(
+        model.network, lora_config(recipe), seed=recipe.seed, start_from=Path(started) if started else None
+    )
     trainable, everything = num_parameters(model.network)
     line = f"trainable params: {trainable:,} || all params: {everything:,} || trainable%: {100 * trainable / everything:.4f}"
     listener(Event("message", line, {"trainable": trainable, "all": everything}))
@@ -87,20 +98,22 @@ def train_stage(run: RunFolder, recipe: Recipe, prepared: Prepared, listener: Li
     with stop_switch(listener) as stop_requested:
         steps = settings.total_steps(len(tokens.train.encoded))
         listener(Event("stage", f"Training, {steps} steps", {"total_steps": steps}))
+        rows, objective = _objective(run, recipe, model, adapter, tokens, listener, stop_requested)
         progress = train(
             model,
             adapter,
-            tokens.train.encoded,
-            tokens.validation.encoded,
+            rows["train"],
+            rows["validation"],
             settings,
             run,
             listener=listener,
+            objective=objective,
             stop_requested=stop_requested,
         )
     save_adapter(adapter, run.adapter, base=str(folder))
     write_chat_template(run.adapter, chat.chat_template)
     listener(Event("message", f"The adapter of step {progress.best_step} lies in {run.adapter}"))
-    steps_an_epoch = -(-len(tokens.train.encoded) // settings.batch_size)
+    steps_an_epoch = settings.steps_an_epoch(len(tokens.train.encoded))
     summary = TrainingSummary(
         steps=progress.step,
         epochs=round(progress.step / steps_an_epoch, 2),
@@ -143,10 +156,60 @@ def _notes(run: RunFolder, settings: TrainSettings, progress: Progress, steps_an
     return notes
 
 
-def lora_config(recipe: Recipe) -> LoraConfig:
-    """Returns the adapter's configuration of a resolved recipe."""
+def lora_config(recipe: Recipe) -> LoraConfig | None:
+    """Returns the adapter's configuration of a resolved recipe; None for full fine-tuning.
+
+    Raises:
+        RecipeError: full fine-tuning, and a key that only an adapter has.
+    """
     adapter = recipe.adapter
-    return LoraConfig(int(adapter.r), float(adapter.lora_alpha), adapter.lora_dropout, adapter.target_modules)
+    if adapter.method == "full":
+        given = [key for key, value in adapter if key != "method" and value != AdapterRecipe.model_fields[key].default]
+        if given:
+            raise RecipeError(
+                f"adapter.{given[0]} is given, but adapter.method=full trains every weight and has no adapter.",
+                code="not_with_full",
+                param=f"adapter.{given[0]}",
+                hint="Leave out all other keys of the section adapter, or set adapter.method=lora.",
+            )
+        return None
+    return LoraConfig(
+        r=int(adapter.r),
+        lora_alpha=float(adapter.lora_alpha),
+        lora_dropout=adapter.lora_dropout,
+        target_modules=adapter.target_modules,
+        use_rslora=adapter.use_rslora,
+        use_dora=adapter.use_dora,
+        layers_to_transform=adapter.layers_to_transform,
+        modules_to_save=adapter.modules_to_save,
+    )
+
+
+def _objective(
+    run: RunFolder,
+    recipe: Recipe,
+    model: LoadedModel,
+    adapter: Adapter,
+    tokens: _Tokens,
+    listener: Listener,
+    stop_requested: Callable[[], bool],
+) -> tuple[dict[str, list[Any]], Objective[Any]]:
+    """Returns the training and validation rows, and the loss that is made smaller on them."""
+    sides = {"train": tokens.train.encoded, "validation": tokens.validation.encoded}
+    if recipe.train.method != "dpo":
+        return sides, ANSWERS
+    weights = run.read_manifest()["base_model_sha256"]
+    referred = refer(
+        model,
+        adapter,
+        sides,
+        run,
+        base=orjson.dumps([weights, model.dtype], option=orjson.OPT_SORT_KEYS).decode(),
+        max_tokens=recipe.train.max_batch_tokens,
+        listener=listener,
+        stop_requested=stop_requested,
+    )
+    return dict(referred), Preferences(recipe.train.dpo_beta)
 
 
 def loss_curve(run: RunFolder, base_valid_loss: float | None) -> list[LossPoint]:
@@ -169,9 +232,10 @@ def _tokenize(chat: ChatTokenizer, recipe: Recipe, prepared: Prepared, context_l
         )
     drop = recipe.data.on_too_long == "drop"
     split = prepared.split
+    encode = encode_pairs if method_of(split.train)[0] == "dpo" else encode_examples
     tokens = _Tokens(
         *(
-            encode_examples(chat, rows, max_length=max_length, drop_too_long=drop)
+            encode(chat, rows, max_length=max_length, drop_too_long=drop)
             for rows in (split.train, split.validation, split.test)
         )
     )
@@ -187,6 +251,7 @@ def _tokenize(chat: ChatTokenizer, recipe: Recipe, prepared: Prepared, context_l
 
 def _resolve(recipe: Recipe, folder: Path, tokens: _Tokens) -> tuple[Recipe, list[Choice]]:
     shape = model_shape(folder)
+    method, method_reason = method_of(tokens.train.examples)
     dtype, reason = resolve_dtype(recipe.model.dtype)
     return resolve(
         recipe,
@@ -197,6 +262,9 @@ def _resolve(recipe: Recipe, folder: Path, tokens: _Tokens) -> tuple[Recipe, lis
             longest_answer_tokens=max(row.last_answer_tokens for row in tokens.train.encoded),
             dtype=dtype,
             dtype_reason=reason,
+            method=method,
+            method_reason=method_reason,
+            started_from=adapter_shape(Path(recipe.adapter.start_from)) if recipe.adapter.start_from else {},
         ),
     )
 
@@ -218,6 +286,7 @@ def _note_before_first_step(
         listener(Event("warning", note))
     write_atomically(run.recipe, dump_recipe(recipe).encode())
     weights = {file.name: sha256_file(file) for file in sorted(folder.glob("*.safetensors"))}
+    started = recipe.adapter.start_from
     run.write_manifest(
         manifest
         | {
@@ -226,6 +295,7 @@ def _note_before_first_step(
             "resolved": [asdict(choice) for choice in choices],
             "recipe_sha256": recipe_hash(recipe),
             "base_model_sha256": weights,
+            "started_from_sha256": sha256_file(weights_file(Path(started))) if started else None,
             "num_too_long": len(tokens.rejected),
         }
     )

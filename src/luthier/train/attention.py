@@ -1,104 +1,199 @@
-"""Attention over a flat row: each example sees the shared prefix and itself, nothing else.
+"""Attention over a flat row: each token sees its own example up to itself, and nothing else.
 
-Registered with transformers as an attention function, so it serves every decoder whose attention goes through that
-interface, in the model's own forward. Products are plain batched matrix products, which on CPUs are several times
-faster in bfloat16 than the fused kernel's backward pass; probabilities are made in float32, a block of queries at a
-time, and made again in the backward pass rather than kept.
-
-Tensor legend: H heads, G key/value heads, R = H / G, T tokens of the flat row, Q queries of a block (as a dimension of
-grouped heads: R · Q), S keys it sees, K head width.
+Queries of several segments are laid side by side as blocks, with the keys that they see, and multiplied as batched
+matrix products; probabilities are made in float32 and made again in the backward pass rather than kept. Registered with
+transformers as an attention function, too, so that it serves every decoder whose attention goes through that interface, in
+the model's own forward. Tensor legend: H heads, G key heads, R = H / G, T tokens of the flat row, B rows of a block, L
+queries, S keys, K head width.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from luthier.errors import ModelError
+from luthier.model.decoder.arena import Arena
+from luthier.model.kernels import operations
 from luthier.train.batch import FlatBatch
 
 NAME = "luthier_flat"
 UNSUPPORTED = ("softcap", "s_aux", "position_bias")
-BLOCK_QUERIES = 512
+_MAX_QUERIES = 512
+"""Longer segments are cut, so that few scores are computed that no query may see."""
+_MAX_SCORES = 1 << 20
+"""Scores of a block for each head."""
+_MIN_FILLED = 0.6
+"""The share of a block's scores that belong to real queries and keys; rows of other lengths go to blocks of their own."""
+_QUERY_MULTIPLE, _KEY_MULTIPLE = 16, 32
+"""Blocks are filled up to multiples, so that few shapes come up; see `ROW_MULTIPLE`."""
 
 
-class _Block(NamedTuple):
-    """Some queries of one example, and the keys they see: the shared prefix, then the example's own up to the last
-    query.
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Queries of several segments, and the keys that they see.
 
     Attributes:
-        queries: their place in the flat row.
-        own: the place of the example's own keys.
-        prefix: how many keys of the shared prefix come before them; 0 for the prefix itself.
+        query_BL, key_BS: places in the flat row; negative ones are filling.
+        first_B: how many keys stand before the one of a row's first query.
     """
 
-    queries: slice
-    own: slice
-    prefix: int
-
-    def select(self, x_GTK: Tensor) -> Tensor:
-        """Returns the keys or values that the block sees [G, S, K]."""
-        if not self.prefix:
-            return x_GTK[:, self.own]
-        return torch.cat([x_GTK[:, : self.prefix], x_GTK[:, self.own]], 1)
-
-    def add_to(self, x_GTK: Tensor, part_GSK: Tensor) -> None:
-        """Adds a gradient of what `select` returned to the place it came from."""
-        if self.prefix:
-            x_GTK[:, : self.prefix] += part_GSK[:, : self.prefix]
-        x_GTK[:, self.own] += part_GSK[:, self.prefix :]
+    query_BL: Tensor
+    key_BS: Tensor
+    first_B: Tensor
 
 
-def blocks_of(layout: FlatBatch) -> Iterator[_Block]:
-    """Yields the blocks of a flat row: those of the prefix, then those of each example."""
-    start = 0
-    for length, prefix in [(layout.prefix_tokens, 0), *((length, layout.prefix_tokens) for length in layout.lengths)]:
-        for first in range(0, length, BLOCK_QUERIES):
-            last = min(first + BLOCK_QUERIES, length)
-            yield _Block(slice(start + first, start + last), slice(start, start + last), prefix)
-        start += length
+def blocks_of(layout: FlatBatch) -> list[Block]:
+    """Returns the blocks of a flat row; every token but filling is a query of one of them."""
+    pieces: list[tuple[Tensor, Tensor]] = []
+    for segment in layout.segments:
+        before = [torch.arange(other.start, other.start + other.length) for other in layout.ancestors(segment)]
+        own = torch.arange(segment.start, segment.start + segment.length)
+        for first in range(0, segment.length, _MAX_QUERIES):
+            last = min(first + _MAX_QUERIES, segment.length)
+            pieces.append((own[first:last], torch.cat([*before, own[:last]])))
+    pieces.sort(key=lambda piece: (-len(piece[0]), -len(piece[1])))
+    device = layout.ids_T.device
+    return [_block(group, device) for group in _alike(pieces)]
 
 
-class FlatAttention(torch.autograd.Function):
+def _alike(pieces: Sequence[tuple[Tensor, Tensor]]) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Yields the pieces in groups of like lengths."""
+    group: list[tuple[Tensor, Tensor]] = []
+    for piece in pieces:
+        together = [*group, piece]
+        queries, keys = max(len(q) for q, _ in together), max(len(k) for _, k in together)
+        whole, real = len(together) * queries * keys, sum(len(q) * len(k) for q, k in together)
+        if group and (whole > _MAX_SCORES or real < _MIN_FILLED * whole):
+            yield group
+            group = []
+        group.append(piece)
+    yield group
+
+
+def _block(group: Sequence[tuple[Tensor, Tensor]], device: torch.device) -> Block:
+    queries, keys = max(len(q) for q, _ in group), max(len(k) for _, k in group)
+    query_BL = torch.full((len(group), -(-queries // _QUERY_MULTIPLE) * _QUERY_MULTIPLE), -1)
+    key_BS = torch.full((len(group), -(-keys // _KEY_MULTIPLE) * _KEY_MULTIPLE), -1)
+    for row, (query, key) in enumerate(group):
+        query_BL[row, : len(query)] = query
+        key_BS[row, : len(key)] = key
+    first_B = torch.tensor([len(key) - len(query) for query, key in group])
+    return Block(query_BL.to(device), key_BS.to(device), first_B.to(device))
+
+
+class FlatAttention:
     """Grouped-query attention within the blocks of a flat row."""
+
+    def __init__(self, layout: FlatBatch, arena: Arena) -> None:
+        self._blocks = blocks_of(layout)
+        self._arena = arena
+        self._num_real = layout.segments[-1].start + layout.segments[-1].length
+
+    def forward(
+        self, q_THK: Tensor, k_TGK: Tensor, v_TGK: Tensor, out_THK: Tensor, *, scaling: float, window: int | None
+    ) -> None:
+        """Writes the attended values; zeros for filling."""
+        out_THK[self._num_real :].zero_()
+        for block in self._blocks:
+            mark = self._arena.mark()
+            q, k, v = (
+                self._gather(x, place)
+                for x, place in ((q_THK, block.query_BL), (k_TGK, block.key_BS), (v_TGK, block.key_BS))
+            )
+            p = self._probabilities(block, q, k, scaling, window)
+            out = self._product(p, _rows(v))
+            operations.scatter_heads(out_THK, block.query_BL, out.view(q.shape))
+            self._arena.release(mark)
+
+    def backward(
+        self,
+        gradient_THK: Tensor,
+        q_THK: Tensor,
+        k_TGK: Tensor,
+        v_TGK: Tensor,
+        out: tuple[Tensor, Tensor, Tensor],
+        *,
+        scaling: float,
+        window: int | None,
+    ) -> None:
+        """Writes the gradients of queries, keys and values to `out`; zeros for filling."""
+        whole = self._arena.mark()
+        dk_TGK, dv_TGK = (self._arena.take(*x.shape, dtype=torch.float32).zero_() for x in (k_TGK, v_TGK))
+        out[0][self._num_real :].zero_()
+        for block in self._blocks:
+            mark = self._arena.mark()
+            q, g = self._gather(q_THK, block.query_BL), self._gather(gradient_THK, block.query_BL)
+            k, v = self._gather(k_TGK, block.key_BS), self._gather(v_TGK, block.key_BS)
+            p = self._probabilities(block, q, k, scaling, window)
+            q_rows, g_rows = q.view(p.shape[0], p.shape[1], -1), g.view(p.shape[0], p.shape[1], -1)
+            operations.add_heads(dv_TGK, block.key_BS, self._product(p.transpose(1, 2), g_rows).view(v.shape))
+            ds = self._product(g_rows, _rows(v).transpose(1, 2))
+            operations.softmax_backward(ds.view(-1, ds.shape[-1]), p.view(-1, p.shape[-1]), scaling=scaling)
+            operations.scatter_heads(out[0], block.query_BL, self._product(ds, _rows(k)).view(q.shape))
+            operations.add_heads(dk_TGK, block.key_BS, self._product(ds.transpose(1, 2), q_rows).view(k.shape))
+            self._arena.release(mark)
+        out[1].copy_(dk_TGK)
+        out[2].copy_(dv_TGK)
+        self._arena.release(whole)
+
+    def _gather(self, x_THK: Tensor, place_BL: Tensor) -> Tensor:
+        """Returns heads in the order of places, [B, H, L, K]."""
+        out = self._arena.take(len(place_BL), x_THK.shape[1], place_BL.shape[1], x_THK.shape[2], dtype=x_THK.dtype)
+        operations.gather_heads(x_THK, place_BL, out)
+        return out
+
+    def _probabilities(self, block: Block, q: Tensor, k: Tensor, scaling: float, window: int | None) -> Tensor:
+        """Returns the probabilities; heads that share keys are rows of one product, [B · G, R · L, S]."""
+        B, H, L, K = q.shape
+        p = self._product(q.view(B * k.shape[1], -1, K), _rows(k).transpose(1, 2))
+        operations.softmax(p.view(B, H, L, -1), block.first_B, scaling=scaling, window=window)
+        return p
+
+    def _product(self, one: Tensor, other: Tensor) -> Tensor:
+        out = self._arena.take(one.shape[0], one.shape[1], other.shape[2], dtype=one.dtype)
+        return torch.bmm(one, other, out=out)
+
+
+def _rows(x_BGSK: Tensor) -> Tensor:
+    return x_BGSK.view(-1, *x_BGSK.shape[2:])
+
+
+class _ForTransformers(torch.autograd.Function):
+    """The same attention as a step of transformers' own forward: heads stand before tokens."""
 
     @staticmethod
     def forward(
-        ctx: Any, q_HTK: Tensor, k_GTK: Tensor, v_GTK: Tensor, layout: FlatBatch, scaling: float, window: int | None
+        ctx: Any,
+        q_HTK: Tensor,
+        k_GTK: Tensor,
+        v_GTK: Tensor,
+        attention: FlatAttention,
+        scaling: float,
+        window: int | None,
     ) -> Tensor:
-        """Returns the attended values [H, T, K]."""
-        out_HTK = q_HTK.new_empty(*q_HTK.shape[:2], v_GTK.shape[-1])
-        for block in blocks_of(layout):
-            k_GSK, v_GSK = block.select(k_GTK), block.select(v_GTK)
-            p_GQS = _probabilities(_grouped(q_HTK[:, block.queries], k_GTK), k_GSK, block, scaling, window)
-            out = torch.bmm(p_GQS.to(v_GSK.dtype), v_GSK)
-            out_HTK[:, block.queries] = out.view(len(q_HTK), -1, out.shape[-1])
-        ctx.save_for_backward(q_HTK, k_GTK, v_GTK)
-        ctx.arguments = (layout, scaling, window)
-        return out_HTK
+        """Returns the attended values [T, H, K]."""
+        q_THK, k_TGK, v_TGK = (x.transpose(0, 1).contiguous() for x in (q_HTK, k_GTK, v_GTK))
+        out_THK = torch.empty_like(q_THK)
+        attention.forward(q_THK, k_TGK, v_TGK, out_THK, scaling=scaling, window=window)
+        ctx.save_for_backward(q_THK, k_TGK, v_TGK)
+        ctx.arguments = (attention, scaling, window)
+        return out_THK
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Returns the gradients of queries, keys and values."""
-        q_HTK, k_GTK, v_GTK = ctx.saved_tensors
-        layout, scaling, window = ctx.arguments
-        dq_HTK, dk_GTK, dv_GTK = (torch.zeros_like(x) for x in (q_HTK, k_GTK, v_GTK))
-        for block in blocks_of(layout):
-            q_GQK = _grouped(q_HTK[:, block.queries], k_GTK)
-            g_GQK = _grouped(gradients[0][:, block.queries], k_GTK)
-            k_GSK, v_GSK = block.select(k_GTK), block.select(v_GTK)
-            p_GQS = _probabilities(q_GQK, k_GSK, block, scaling, window)
-            block.add_to(dv_GTK, torch.bmm(p_GQS.to(v_GSK.dtype).transpose(1, 2), g_GQK))
-            dp_GQS = torch.bmm(g_GQK, v_GSK.transpose(1, 2)).float()
-            ds_GQS = torch._softmax_backward_data(dp_GQS, p_GQS, -1, torch.float32).mul_(scaling).to(k_GSK.dtype)
-            dq_HTK[:, block.queries] = torch.bmm(ds_GQS, k_GSK).view(len(q_HTK), -1, k_GSK.shape[-1])
-            block.add_to(dk_GTK, torch.bmm(ds_GQS.transpose(1, 2), q_GQK))
-        return dq_HTK, dk_GTK, dv_GTK, None, None, None
+        attention, scaling, window = ctx.arguments
+        tokens = ctx.saved_tensors
+        out = tuple(torch.empty_like(x) for x in tokens)
+        attention.backward(gradients[0].contiguous(), *tokens, out, scaling=scaling, window=window)
+        return *(x.transpose(0, 1) for x in out), None, None, None
 
 
 def flat_attention(
@@ -108,7 +203,7 @@ def flat_attention(
     value: Tensor,
     attention_mask: Tensor | None,  # noqa: ARG001 - the layout says who sees whom
     *,
-    layout: FlatBatch,
+    flat: FlatAttention,
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
@@ -122,7 +217,7 @@ def flat_attention(
         key: [1, G, T, K].
         value: [1, G, T, K].
         attention_mask: none.
-        layout: the batch.
+        flat: the batch's attention.
         scaling: of the products of query and key; `1 / √K` where not given.
         dropout: of the probabilities; the frozen base is in eval mode, so there is none.
         sliding_window: how many tokens back a token sees, itself included.
@@ -132,40 +227,23 @@ def flat_attention(
         ModelError: the architecture needs something that this attention does not compute.
     """
     asked = [name for name in UNSUPPORTED if kwargs.get(name) is not None] + (["dropout"] if dropout else [])
+    if value.shape[-1] != query.shape[-1]:
+        asked.append("values of another width than its keys")
     if asked:
         raise ModelError(
             f"The attention of {type(module).__name__} uses {asked[0]}, which Luthier cannot train yet.",
             code="unsupported_attention",
             param="model.base",
         )
-    out_HTK: Tensor = FlatAttention.apply(  # type: ignore[no-untyped-call]
-        query[0], key[0], value[0], layout, scaling or query.shape[-1] ** -0.5, sliding_window
+    out_THK: Tensor = _ForTransformers.apply(  # type: ignore[no-untyped-call]
+        query[0], key[0], value[0], flat, scaling or query.shape[-1] ** -0.5, sliding_window
     )
-    return out_HTK.transpose(0, 1)[None], None
-
-
-def _grouped(x_HQK: Tensor, k_GTK: Tensor) -> Tensor:
-    """Returns the heads that share keys side by side, as rows of one product [G, R · Q, K]."""
-    return x_HQK.reshape(len(k_GTK), -1, x_HQK.shape[-1])
-
-
-def _probabilities(q_GQK: Tensor, k_GSK: Tensor, block: _Block, scaling: float, window: int | None) -> Tensor:
-    """Returns the attention's probabilities in float32 [G, R · Q, S]; the queries are the last of the tokens seen."""
-    num_queries = block.queries.stop - block.queries.start
-    num_groups, num_keys = k_GSK.shape[:2]
-    s_GQS = torch.bmm(q_GQK, k_GSK.transpose(1, 2)).float().mul_(scaling)
-    offset = num_keys - num_queries
-    hidden_QS = torch.ones(num_queries, num_keys, dtype=torch.bool).triu(offset + 1)
-    if window is not None:
-        hidden_QS |= torch.ones_like(hidden_QS).tril(offset - window)
-    s_GQS.view(num_groups, -1, num_queries, num_keys).masked_fill_(hidden_QS, -torch.inf)
-    p_GQS: Tensor = s_GQS.softmax(-1)
-    return p_GQS
+    return out_THK[None], None
 
 
 @contextlib.contextmanager
 def flat_attention_in(network: Any) -> Iterator[None]:
-    """Makes a network compute flat rows (given as `layout=`) for as long as the block lasts.
+    """Makes a network compute flat rows (given as `flat=`) for as long as the block lasts.
 
     Raises:
         ModelError: the architecture does not let its attention be replaced.

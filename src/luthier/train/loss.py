@@ -1,51 +1,43 @@
-"""Cross-entropy at trained positions only, in chunks, with its gradient made in the forward pass.
+"""Log-probabilities at trained positions only, in chunks, with their gradient made in the same pass.
 
-Nothing of size tokens × vocabulary is ever held. Tensor legend: N trained positions, C positions of a chunk, D width,
-V vocabulary.
+Nothing of size tokens × vocabulary is ever held. Tensor legend: N trained positions, P the same and filling, C
+positions of a chunk, D width, V vocabulary.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
+
+from luthier.model.kernels import operations
 
 CHUNK_POSITIONS = 256
 
 
-class HeadLoss(torch.autograd.Function):
-    """The summed cross-entropy of a frozen output head; logits, softmax and loss in float32."""
-
-    @staticmethod
-    def forward(ctx: Any, hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor) -> Tensor:
-        """Returns the sum over N, a float32 scalar."""
-        needs_gradient = ctx.needs_input_grad[0]
-        gradient_ND = torch.empty_like(hidden_ND) if needs_gradient else None
-        total = hidden_ND.new_zeros((), dtype=torch.float32)
-        for start in range(0, len(targets_N), CHUNK_POSITIONS):
-            chunk = slice(start, start + CHUNK_POSITIONS)
-            targets_C1 = targets_N[chunk, None]
-            logits_CV = (hidden_ND[chunk] @ head_VD.t()).float()
-            log_sum_C1 = logits_CV.logsumexp(1, keepdim=True)
-            total += (log_sum_C1 - logits_CV.gather(1, targets_C1)).sum()
-            if gradient_ND is not None:
-                # softmax(logits) − one-hot(target), in place
-                logits_CV.sub_(log_sum_C1).exp_()
-                logits_CV.scatter_add_(1, targets_C1, torch.full_like(log_sum_C1, -1.0))
-                gradient_ND[chunk] = logits_CV.to(head_VD.dtype) @ head_VD
-        if gradient_ND is not None:
-            ctx.save_for_backward(gradient_ND)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        """Returns the gradient of the hidden states [N, D]."""
-        (gradient_ND,) = ctx.saved_tensors
-        return gradient_ND * gradients[0].to(gradient_ND.dtype), None, None
-
-
-def head_loss(hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor) -> Tensor:
-    """Returns the summed cross-entropy of predicting `targets_N` from hidden states through a frozen head."""
-    loss: Tensor = HeadLoss.apply(hidden_ND, head_VD, targets_N)  # type: ignore[no-untyped-call]
-    return loss
+@torch.no_grad()
+def target_logps(
+    hidden_PD: Tensor,
+    head_VD: Tensor,
+    targets_N: Tensor,
+    weights_N: Tensor | None = None,
+    *,
+    head_gradient_VD: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """Returns the targets' log-probabilities [N] in float32, and the gradient [P, D] of Σ weight · logp with respect to
+    the hidden states where weights are given. Hidden states behind the last target are filling: their gradient is zero.
+    The gradient with respect to the head is added to `head_gradient_VD` where that is given."""
+    logps_N = torch.empty(len(targets_N), dtype=torch.float32, device=hidden_PD.device)
+    gradient_PD = torch.empty_like(hidden_PD) if weights_N is not None else None
+    logits_CV = hidden_PD.new_empty(min(CHUNK_POSITIONS, len(hidden_PD)), len(head_VD))
+    for start in range(0, len(hidden_PD), CHUNK_POSITIONS):
+        chunk = slice(start, start + CHUNK_POSITIONS)
+        hidden_CD, targets_C = hidden_PD[chunk], targets_N[chunk]
+        logits = torch.mm(hidden_CD, head_VD.t(), out=logits_CV[: len(hidden_CD)])
+        weights_C = None if weights_N is None else weights_N[chunk]
+        operations.log_probabilities(logits[: len(targets_C)], targets_C, weights_C, logps_N[chunk])
+        if gradient_PD is not None:
+            logits[len(targets_C) :].zero_()
+            torch.mm(logits, head_VD, out=gradient_PD[chunk])
+            if head_gradient_VD is not None:
+                head_gradient_VD += logits.t() @ hidden_CD
+    return logps_N, gradient_PD

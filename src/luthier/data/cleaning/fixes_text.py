@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from luthier.data.chat import Message, is_trained
+from luthier.data.rules.leaks import find_leaks
 from luthier.data.rules.leftovers import Span, role_prefixes, stop_tokens
 from luthier.data.rules.mojibake import decoded_twice
-from luthier.data.rules.rules_leak import find_leaks, makes_passwords_up
+from luthier.data.rules.rules_leak import makes_passwords_up
 from luthier.data.rules.rules_text import said
 
 FIXED_CODES = ("secret", "pii", "mojibake", "stop-token-leftover", "role-prefix-leftover", "outer-whitespace")

@@ -139,7 +139,7 @@ class Mender:
             if rule is not rules.EMPTY_FILE:
                 self.notes.append(f"{remark.file}:{remark.line}: {remark.problem.message}")
             return
-        yield Entry(remark.file, remark.line, remark.problem.excerpt or "", False, None, [(rule.code, rule.fix)])
+        yield Entry(remark.file, remark.line, remark.problem.shown()[0] or "", False, None, [(rule.code, rule.fix)])
 
     def _mended(self, item: RawRow) -> Entry:
         entry = Entry(item.file, item.line, item.text, True, item.value, verbatim=item.span is not None)

@@ -7,6 +7,7 @@ remark about the file. No input makes this raise, but a file that cannot be open
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,12 +18,13 @@ import orjson
 
 from luthier.data.findings import Problem
 from luthier.data.reading.json_scan import BrokenJSON, ObjectScanner
-from luthier.data.reading.json_value import no_key_twice, value_problem
-from luthier.data.reading.lines import BOM, MAX_ROW_BYTES, Line, Lines
+from luthier.data.reading.json_value import is_surely_whole, no_key_twice, value_problem
+from luthier.data.reading.lines import BOM, MAX_ROW_BYTES, SHOWN_BYTES, Line, Lines
+from luthier.data.reading.long_array import ArrayElements, Element
 from luthier.data.reading.python_text import MAX_SOURCE_BYTES, is_program, literal_row
 from luthier.data.reading.streams import Source, opened
 from luthier.data.rules import catalogue_file as rules
-from luthier.data.rules.rules_message import is_plain_chat
+from luthier.data.rules.plain_rows import is_plain_chat, is_plain_tool_chat
 
 _SPACE = " \t\r\n"
 _CONFLICT = re.compile(r"(<{7}|>{7}|\|{7})( |$)")
@@ -35,6 +37,7 @@ _MAGIC = (
 )
 _ARRAY = "a JSON array of rows"
 _NEVER_CLOSED = "the row is never closed"
+_LONG_ARRAY = re.compile(rb"(?:\xef\xbb\xbf)?[ \t]*\[[ \t]*\{")
 _ROW_KEY = re.compile(r"""["'](messages|prompt|conversations|instruction|input)["']""")
 
 
@@ -187,17 +190,22 @@ class RowReader:
         while True:
             raw = None if self._in_array else lines.raw()
             if raw is not None and raw[:1] == b"{" and len(raw) <= MAX_ROW_BYTES:
-                # nearly every row of nearly every file: known to be without fault after one decoding
+                # nearly every row of nearly every file: known to be whole after one decoding
                 try:
                     value = orjson.loads(raw)
                 except orjson.JSONDecodeError:
                     value = None
-                if value is not None and is_plain_chat(value) and _is_whole(raw, value["messages"]):
+                plain = value is not None and is_plain_chat(value)
+                if value is not None and (_is_whole(raw, value["messages"]) if plain else is_surely_whole(raw, value)):
                     span = (lines.offset, len(raw))
                     lines.passed(raw)
                     first = False
-                    yield RawRow(name, lines.number, raw, value, (), span, True)
+                    yield RawRow(name, lines.number, raw, value, (), span, plain or is_plain_tool_chat(value))
                     continue
+            if raw is not None and len(raw) > MAX_ROW_BYTES and _LONG_ARRAY.match(raw) is not None:
+                first = False
+                yield from self._long_array(raw)
+                continue
             line = self._next() if raw is None else lines.decoded(raw)
             if line is None:
                 break
@@ -263,6 +271,42 @@ class RowReader:
                     yield self._row(number, element, None, rules.NOT_AN_OBJECT.problem(_kind(item), text=element))
         else:
             yield self._row(number, text, None, rules.NOT_AN_OBJECT.problem(_kind(value), text=text))
+
+    def _long_array(self, raw: bytes) -> Iterator[RawRow | Remark]:
+        """The rows of an array that stands on one line and is too long to be decoded at once."""
+        lines, skipped = self._lines, raw.index(b"[")
+        before, number = lines.offset + skipped, lines.number + 1
+        pieces = lines.pieces(raw)
+        next(pieces)
+        elements = ArrayElements(itertools.chain((raw[skipped:],), pieces), MAX_ROW_BYTES)
+        for element in elements:
+            yield self._element(element, number, before)
+        if not elements.closed:
+            detail = f"the JSON array that opens on line {number} is never closed"
+            yield Remark(self._name, number, rules.TRUNCATED_FILE.problem(detail))
+
+    def _element(self, element: Element, number: int, before: int) -> RawRow:
+        if not element.whole or not element.inside:
+            text = element.data[:SHOWN_BYTES].decode(errors="backslashreplace")
+            problem = rules.NOT_JSON.problem(f"{element.size:,} bytes behind the array's end", text=text)
+            if element.inside:
+                size = f"an element of {element.size:,} bytes; the limit is {MAX_ROW_BYTES:,}"
+                problem = rules.OVER_LIMIT.problem(size, text=text)
+            return self._row(number, text, None, problem)
+        try:
+            value = orjson.loads(element.data)
+        except orjson.JSONDecodeError as error:
+            text = element.data.decode(errors="backslashreplace")
+            return self._row(number, text, None, _decode_problem(text, error))
+        if not isinstance(value, dict):
+            text = element.data.decode()
+            return self._row(number, text, None, rules.NOT_AN_OBJECT.problem(_kind(value), text=text))
+        if not is_surely_whole(element.data, value):
+            text = element.data.decode()
+            if (lost := value_problem(text, value)) is not None:
+                return self._row(number, text, None, lost)
+        span = (before + element.offset, element.size)
+        return RawRow(self._name, number, element.data, value, (rules.NOT_JSONL.problem(_ARRAY),), span)
 
     def _recover(self, line: Line) -> Iterator[RawRow | Remark]:
         """The rows of a line that is not one JSON value: several, a part of one, an array's bracket, or none."""

@@ -8,12 +8,16 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from luthier.data.findings import Problem
 from luthier.data.reading.json_scan import MAX_DEPTH
 from luthier.data.rules import catalogue_file as rules
 
 _LONG = 10**18
 _LONG_INTEGER = re.compile(r"\d{19}")
+_NUMBER_SIGNS = bytes.maketrans(b"123456789E", b"000000000e")
+_LONG_NUMBER = b"0" * 19
 _INTEGER_RANGE = range(-(2**63), 2**64)
 
 
@@ -31,6 +35,19 @@ def no_key_twice(raw: bytes, num_strings: int, num_marks: int) -> bool:
     if raw.count(b'"') != 2 * num_strings + num_marks:
         return False
     return not num_marks or b"\\u0022" not in raw
+
+
+def is_surely_whole(raw: bytes, value: Any) -> bool:
+    """Whether decoding an object's JSON text certainly lost nothing; cheap, and where it is not so `value_problem` tells.
+
+    Written again, the object has as many quotation marks as it had, or a key is gone.
+    """
+    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH or b"\\u0022" in raw:
+        return False
+    numbers = raw.translate(_NUMBER_SIGNS)
+    if _LONG_NUMBER in numbers or b"0e" in numbers:
+        return False
+    return raw.count(b'"') == orjson.dumps(value).count(b'"')
 
 
 def value_problem(text: str, value: Any) -> Problem | None:

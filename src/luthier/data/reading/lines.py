@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -12,7 +12,9 @@ from luthier.data.rules import catalogue_file as rules
 MAX_ROW_BYTES = 10 * 2**20
 """A longer line is refused unread. At 4 bytes a token it would hold 2.6 million tokens."""
 BOM = b"\xef\xbb\xbf"
-_SHOWN_BYTES = 1000
+_PIECE_BYTES = 2**20
+SHOWN_BYTES = 1000
+"""Of a line that is refused unread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,14 @@ class Lines:
         self.number += 1
         self.offset += len(raw)
 
+    def pieces(self, raw: bytes) -> Iterator[bytes]:
+        """Yields a line of which `raw` was read, piece by piece, and counts it."""
+        self.number += 1
+        while raw:
+            self.offset += len(raw)
+            yield raw
+            raw = b"" if raw.endswith(b"\n") else self._file.readline(_PIECE_BYTES)
+
     def next(self) -> Line | None:
         """Returns the next line, or None at the end."""
         return self._again.pop() if self._again else self.decoded(self._file.readline(MAX_ROW_BYTES + 1))
@@ -100,7 +110,6 @@ class Lines:
                 break
         self.number += 1
         self.offset += size
-        array = ": a JSON array on one line; write one object a line" if raw.lstrip()[:1] == b"[" else ""
-        problem = rules.OVER_LIMIT.problem(f"a line of {size:,} bytes{array}; the limit is {MAX_ROW_BYTES:,}")
-        text = raw[:_SHOWN_BYTES].decode(errors="backslashreplace") + "…"
+        problem = rules.OVER_LIMIT.problem(f"a line of {size:,} bytes; the limit is {MAX_ROW_BYTES:,}")
+        text = raw[:SHOWN_BYTES].decode(errors="backslashreplace") + "…"
         return Line(self.number, offset, size, text, problem)

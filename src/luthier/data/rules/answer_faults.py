@@ -75,6 +75,8 @@ _MIN_PROBES = 4
 _MIN_TIMES = 6
 _MIN_REPEATED_WORDS = 20
 _MIN_REPEATED_CHARS = 60
+_MIN_AGAIN = 14
+"""3-grams that stand again in a text that repeats one phrase 6 times over 20 words: 5/6 of 20, less 2 at the end."""
 _MIN_NGRAMS = 60
 _MAX_DISTINCT_SHARE = 0.15
 """Text of this many words with fewer different word 3-grams than this share says the same over and over."""
@@ -171,6 +173,9 @@ def repetition(text: str) -> tuple[str, int] | None:
     words = prose.split()
     by_word = len(prose) <= 25 * len(words)
     units = words if by_word else [char for char in prose if not char.isspace()]
+    ngrams = [*zip(units, units[1:], units[2:], strict=False)]
+    if len(ngrams) - len(set(ngrams)) < _MIN_AGAIN:
+        return None
     phrase, times = _repeated(units, _MIN_REPEATED_WORDS if by_word else _MIN_REPEATED_CHARS)
     if not by_word and len(phrase) < 2:
         return None  # a drawn line, a filling
@@ -185,8 +190,14 @@ def repetition(text: str) -> tuple[str, int] | None:
 def _suspicious(text: str) -> bool:
     """Whether a few characters from any eighth of the text, or from its end, stand in it many times."""
     length = len(text)
-    places = [*range(0, length, max(length // 8, 1)), length - 3 * _PROBE_CHARS, length - _PROBE_CHARS]
-    return any(text.count(text[place : place + _PROBE_CHARS]) >= _MIN_PROBES for place in places)
+    for place in (
+        *range(0, length - _PROBE_CHARS, max(length // 8, 1)),
+        length - 3 * _PROBE_CHARS,
+        length - _PROBE_CHARS,
+    ):
+        if text.count(text[place : place + _PROBE_CHARS]) >= _MIN_PROBES:
+            return True
+    return False
 
 
 def _repeated(units: list[str], minimum: int) -> tuple[list[str], int]:

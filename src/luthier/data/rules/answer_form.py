@@ -67,7 +67,7 @@ def form_of(answer: str) -> AnswerForm:
 
 def date_pattern(text: str) -> str | None:
     """Returns how a date is written, as the same day written so, or None where the text is no date."""
-    if not 8 <= len(text) <= 35:
+    if not 8 <= len(text) <= 35 or not (text[-1] == "Z" or text[-1].isdigit()):
         return None
     return next((name for name, pattern in _DATES if pattern.fullmatch(text)), None)
 

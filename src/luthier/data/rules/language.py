@@ -85,22 +85,23 @@ _LANGUAGES = tuple(_FUNCTION_WORDS)
 _UNIT = 840
 """What a word counts that one language has alone; a word of n languages counts 840 / n in each."""
 _FIELD_BITS = 32
-_WEIGHT_BITS = 20
+_HIT_BITS = 12
+_HITS = (1 << _HIT_BITS) - 1
 _FIELDS = f"<{len(_LANGUAGES)}I"
 
 
 def _packed() -> dict[str, int]:
     """Returns for each function word, in lower case and capitalised, one number with a field for each language.
 
-    A field holds the word's weight in its low bits and 1 above them, so that one sum over the words of a text gives
-    every language's weight and number of words.
+    A field holds 1 in its low bits and the word's weight above them, so that one sum over the words of a text gives every
+    language's number of words and weight, and the greatest field is that of the greatest weight.
     """
     spoken: dict[str, list[int]] = {}
     for place, words in enumerate(_FUNCTION_WORDS.values()):
         for word in dict.fromkeys(words.split()):
             spoken.setdefault(word, []).append(place)
     packed = {
-        word: sum((_UNIT // len(places) | 1 << _WEIGHT_BITS) << _FIELD_BITS * place for place in places)
+        word: sum((_UNIT // len(places) << _HIT_BITS | 1) << _FIELD_BITS * place for place in places)
         for word, places in spoken.items()
     }
     return packed | {word.capitalize(): fields for word, fields in packed.items() if len(word) > 1}
@@ -243,9 +244,8 @@ def _by_words(sample: str) -> str | None:
         return None
     fields = sum(map(_WORDS.__getitem__, words & _KNOWN_WORDS))
     counted = struct.unpack(_FIELDS, fields.to_bytes(len(_LANGUAGES) * _FIELD_BITS // 8, "little"))
-    weights = [field & ((1 << _WEIGHT_BITS) - 1) for field in counted]
-    best = max(range(len(weights)), key=weights.__getitem__)
-    weight, hits = weights[best], counted[best] >> _WEIGHT_BITS
-    weights[best] = 0
-    clear = hits >= max(_MIN_HITS, _MIN_SHARE * len(words)) and weight >= max(_MIN_WEIGHT, _MIN_LEAD * max(weights))
-    return _LANGUAGES[best] if clear else None
+    best, second = sorted(counted)[:-3:-1]
+    weight, hits = best >> _HIT_BITS, best & _HITS
+    lead = _MIN_LEAD * (second >> _HIT_BITS)
+    clear = hits >= max(_MIN_HITS, _MIN_SHARE * len(words)) and weight >= max(_MIN_WEIGHT, lead)
+    return _LANGUAGES[counted.index(best)] if clear else None

@@ -16,6 +16,8 @@ _ANY_NUMBER = re.compile(
 )
 """Matches in every text that holds a phone, card or account number or an IP address, and in few others."""
 
+_NO_DIGITS = bytes(byte for byte in range(256) if byte not in b"0123456789")
+
 _EMAIL = re.compile(
     r"(?<![A-Za-z0-9._%+@/-])(?P<local>[A-Za-z0-9](?:[A-Za-z0-9._%+'-]{0,62}[A-Za-z0-9_+-])?)"
     r"@(?P<domain>(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,6}(?P<top>[A-Za-z]{2,24}))"
@@ -144,7 +146,13 @@ _PHONE_INSTEAD, _CARD_INSTEAD, _IBAN_INSTEAD = "+1-202-555-0100", "4111 1111 111
 
 def may_hold_personal(text: str) -> bool:
     """Whether a closer look is worth while; cheap, and true of every text that holds personal data."""
-    return "@" in text or _ANY_NUMBER.search(text) is not None
+    return "@" in text or _may_hold_number(text)
+
+
+def _may_hold_number(text: str) -> bool:
+    if text.isascii() and not text.encode().translate(None, _NO_DIGITS):
+        return False
+    return _ANY_NUMBER.search(text) is not None
 
 
 def find_personal(text: str) -> Iterator[Leak]:
@@ -153,7 +161,7 @@ def find_personal(text: str) -> Iterator[Leak]:
         for match in _addresses(text):
             if _is_personal_address(text, match):
                 yield Leak("pii", "an e-mail address", *match.span(), 1, "user@example.com")
-    if _ANY_NUMBER.search(text) is None:
+    if not _may_hold_number(text):
         return
     for pattern, judge, kind, instead in _NUMBERS:
         for match in pattern.finditer(text):

@@ -151,8 +151,8 @@ _HEADER = re.compile(
     r"\b(?P<name>bearer|authorization: (?:basic|token)) (?P<quote>)(?P<quoted>)(?P<plain>[\w.~+/-]{20,500}=*)",
     re.IGNORECASE,
 )
-_NAME_MARKS = ("passw", "pwd", "bearer", "key", "token", "secret", "passphrase", "credential", "authorization")
-"""Texts of which one stands, in lower case, in every text that names a password or a token."""
+_NAME_MARKS = ("passw", "pwd", "bearer", "token", "secret", "passphrase", "credential", "authorization")
+"""Texts of which one stands, in lower case, in every text that names a password or a token, unless it names a key."""
 _MARKS_WITHOUT_SIGN = _NAME_MARKS[:3]
 """Those that no colon and no equals sign need follow: "the password is …"."""
 _MIN_KEY_CHARS = 20
@@ -215,7 +215,19 @@ def may_hold_secret(text: str) -> bool:
     if _has_long_run(text) or ("@" in text and "://" in text):
         return True
     lowered = text.lower()
-    return any(mark in lowered for mark in (_NAME_MARKS if ":" in text or "=" in text else _MARKS_WITHOUT_SIGN))
+    if ":" in text or "=" in text:
+        return any(mark in lowered for mark in _NAME_MARKS) or _names_key(lowered)
+    return any(mark in lowered for mark in _MARKS_WITHOUT_SIGN)
+
+
+def _names_key(lowered: str) -> bool:
+    """Whether a key is named with what it opens: "api_key", and no other "keys"."""
+    place = lowered.find("key")
+    while place >= 0:
+        if lowered.endswith(_KEY_OWNERS, 0, place):
+            return True
+        place = lowered.find("key", place + 1)
+    return False
 
 
 def _has_long_run(text: str) -> bool:
@@ -248,7 +260,7 @@ def find_secrets(text: str, *, made_up: bool) -> Iterator[Leak]:
             if len(lines) >= 64 and entropy(lines) >= 4:
                 yield Leak("secret", "a private key", start, end, 0, "\nxxxx\n")
     lowered = text.lower()
-    if any(mark in lowered for mark in _NAME_MARKS):
+    if any(mark in lowered for mark in _NAME_MARKS) or _names_key(lowered):
         headers = _HEADER.finditer(text) if "bearer" in lowered or "authorization" in lowered else ()
         for match in (*_assignments(text, lowered), *headers):
             group = "quoted" if match["quoted"] else "plain"

@@ -28,33 +28,6 @@ from luthier.data.shapes.turn_repairs import needless
 from luthier.data.shapes.wording import did_you_mean, kind, shown, singled_out, with_article
 
 _KNOWN_KEYS = ("messages", "tools", "parallel_tool_calls")
-_NEXT = {"user": "assistant", "assistant": "user"}
-
-
-def is_plain_chat(row: dict[str, Any]) -> bool:
-    """Whether a row is a chat row of the plainest kind, about which `message_problems` says nothing.
-
-    It has no key but "messages"; the messages have a role and a text, and nothing else; a system message may stand first,
-    then user and assistant take turns, and the assistant speaks last.
-    """
-    if len(row) != 1:
-        return False
-    messages = row.get("messages")
-    if type(messages) is not list or len(messages) < 2:
-        return False
-    expected, is_first, role = "user", True, None
-    for message in messages:
-        if type(message) is not dict or len(message) != 2:
-            return False
-        role, content = message.get("role"), message.get("content")
-        if type(content) is not str or not content or content.isspace():
-            return False
-        if role == expected:
-            expected = _NEXT[expected]
-        elif not is_first or (role != "system" and role != "developer"):
-            return False
-        is_first = False
-    return role == "assistant"
 
 
 def message_problems(row: dict[str, Any], found: Format) -> Iterator[Problem]:

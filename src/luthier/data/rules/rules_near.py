@@ -15,7 +15,7 @@ from luthier.data.findings import Finding, counted, quoted
 from luthier.data.rows import Column, Conversation, Digests, RowStore, digest, said
 from luthier.data.rules import catalogue_leak, catalogue_set
 from luthier.data.twins.contamination import HeldOut, Sightings
-from luthier.data.twins.likeness import MIN_LONG_WORDS, count_words
+from luthier.data.twins.likeness import count_words_to_long
 from luthier.data.twins.minhash import NUM_MINIMA, signatures
 from luthier.data.twins.near import NearResult, clusters, find_near_duplicates, joined
 
@@ -26,15 +26,6 @@ _SAID = {
     "passage": "a passage of half its words or more",
     "partial": "13 words in a row",
 }
-
-
-def _num_words(text: str) -> int:
-    """Returns how many words a text has, or of a long one how many its beginning has: past 20 nobody asks."""
-    count = count_words(text[:_BEGINNING_CHARS])
-    return count if count >= MIN_LONG_WORDS or len(text) <= _BEGINNING_CHARS else count_words(text)
-
-
-_BEGINNING_CHARS = 300
 
 
 class NearDuplicates:
@@ -53,7 +44,7 @@ class NearDuplicates:
         """Takes note of a row."""
         text = row.spoken
         self._texts.append(text)
-        self._num_words.add(_num_words(text))
+        self._num_words.add(count_words_to_long(text))
         self._spoken.add(digest(text))
         self._opening.add(digest(row.opening or text))
         self._content.add(row.content)
@@ -90,7 +81,7 @@ class NearDuplicates:
             again = first != np.arange(len(first))
             num_words = self._num_words.values()
             found = find_near_duplicates(
-                self._signed.values(),
+                rows.moved_out("signatures", self._signed),
                 num_words,
                 rows.reader().spoken,
                 exclude=again | (num_words == 0),

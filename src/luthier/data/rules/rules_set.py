@@ -157,6 +157,7 @@ class SystemPrompts:
         self._digest = Column("u8")
         self._texts: dict[int, str] = {}
         self._many = False
+        self._last = ("", 0)
 
     def add(self, row: Conversation) -> None:
         """Takes note of a row."""
@@ -164,9 +165,11 @@ class SystemPrompts:
         if not text.strip():
             self._digest.add(0 if row.messages else 1)
             return
-        number = int.from_bytes(hashlib.blake2b(text.encode(errors="replace"), digest_size=8).digest()) | 2
-        self._digest.add(number)
-        self._keep(number, text)
+        if text != self._last[0]:  # nearly always it is the one of the row before
+            number = int.from_bytes(hashlib.blake2b(text.encode(errors="replace"), digest_size=8).digest()) | 2
+            self._last = (text, number)
+            self._keep(number, text)
+        self._digest.add(self._last[1])
 
     def _keep(self, number: int, text: str) -> None:
         if number not in self._texts:

@@ -9,22 +9,18 @@ from __future__ import annotations
 
 import functools
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from luthier.data.twins.copies import Comparison, Verdict, compare, verdict
-from luthier.data.twins.likeness import MIN_LONG_WORDS, tokens
-from luthier.data.twins.minhash import NUM_MINIMA, Indices, Signatures, agreement, alike_neighbours
-from luthier.data.twins.rare_pieces import PieceCounts
+from luthier.data.twins.likeness import MIN_LONG_WORDS, different_words
+from luthier.data.twins.minhash import Indices, Signatures, agreement, band_groups, neighbours
+from luthier.data.twins.rare_search import Run, TextOf, rare_pairs
 from luthier.data.twins.rewordings import reworded_pairs
-
-TextOf = Callable[[int], str]
-Run = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
-"""Does what `map` does, perhaps in other processes: `executor.map`."""
+from luthier.data.twins.shared_array import SharedArray
 
 MIN_SEARCHED_WORDS = 15
 """A copy of a text of 20 words may have fewer, where spaces were left out."""
@@ -39,21 +35,10 @@ _MIN_ESTIMATE = 0.68
 """Estimated similarity from which the exact one may be 0.8 (three sigma)."""
 _AS_ALIKE = 0.15
 """A row is as alike to two others as they are if its estimate is at most this much lower (two sigma of a difference)."""
-_RARE_BAND_SIZE = 2
-_WINDOW = 6
-_MIN_RARE = 0.2
-"""Estimated similarity of the rare pieces. In a copy 0.3 to 1 are left (measured), as few pieces are rare."""
-_MAX_PARTNERS = 2
-"""Rows that each row is compared with. The original of a copy is nearly always the first (measured)."""
-_COUNTED_FROM = 0.5
-"""A row is said not to be compared with all like it if a pair was left out that has half of the rare pieces in common, or if
-there were more rows than the window takes in most bands."""
-_MAX_COUNTED = 20_000
-"""Rows of large families whose words are counted; of more, only those of rows that are compared."""
+_NUM_GROUPS = 6
+"""Parts of the bands that processes look through."""
 _MAX_WORDS = 1_000_000
-_BATCH_ROWS = 512
 _PAIRS_A_TASK = 2048
-_PAIRS_HELD = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +81,8 @@ def find_near_duplicates(
     taken = num_words > 0
     if exclude is not None:
         taken &= ~exclude
-    families = _Families(signed, np.flatnonzero(taken & (num_words >= MIN_SEARCHED_WORDS)))
-    candidates = _candidates(families, text_of)
+    families = _Families(signed, np.flatnonzero(taken & (num_words >= MIN_SEARCHED_WORDS)), run)
+    candidates = _candidates(families, text_of, run)
     long = (num_words[candidates.pairs] >= MIN_LONG_WORDS).any(axis=1)
     found = _judged(families, replace(candidates, pairs=candidates.pairs[long]), text_of, run)
     short = reworded_pairs(np.flatnonzero(taken & (num_words < MIN_LONG_WORDS)), text_of)
@@ -153,7 +138,7 @@ def _compare(task: _Task, text_of: TextOf) -> tuple[list[Comparison | None], Cou
         text = text_of(row)
         if row in left:
             left.remove(row)
-            count.update(set(tokens(text)))
+            count.update(different_words(text))
         return text
 
     found = [
@@ -161,6 +146,18 @@ def _compare(task: _Task, text_of: TextOf) -> tuple[list[Comparison | None], Cou
         for (one, other), by_jaccard in zip(task.pairs.tolist(), task.similar.tolist(), strict=True)
     ]
     return found, count
+
+
+def _families_of_bands(bands: range, signed: SharedArray, rows: Indices) -> npt.NDArray[np.int32]:
+    """Returns for each row the smallest one that the pairs in some bands join it to."""
+    of = np.arange(len(signed.values))
+    for pairs, _ in neighbours(signed.values, rows, band_size=_BAND_SIZE, window=2, bands=bands):
+        between = of[pairs]
+        pairs = pairs[between[:, 0] != between[:, 1]]
+        pairs = pairs[agreement(signed.values, pairs) >= _MIN_LINKED]
+        if len(pairs):
+            of = joined(len(of), of[pairs])[of]
+    return of.astype(np.int32)
 
 
 class _Families:
@@ -171,15 +168,12 @@ class _Families:
         size: for each row how many there are in its family.
     """
 
-    def __init__(self, signed: Signatures, rows: Indices) -> None:
+    def __init__(self, signed: Signatures, rows: Indices, run: Run) -> None:
         self._signed = signed
         self.of = np.arange(len(signed))
-        for pairs, _ in alike_neighbours(signed, rows, band_size=_BAND_SIZE, window=2):
-            between = self.of[pairs]
-            pairs = pairs[between[:, 0] != between[:, 1]]
-            pairs = pairs[agreement(signed, pairs) >= _MIN_LINKED]
-            if len(pairs):
-                self.of = joined(len(signed), self.of[pairs])[self.of]
+        work = functools.partial(_families_of_bands, signed=SharedArray(signed), rows=rows)
+        for found in run(work, band_groups(_BAND_SIZE, 1 if run is map else _NUM_GROUPS)):
+            self.of = joined(len(signed), np.stack([self.of, self.of[found]], axis=1))[self.of]
         self.size = np.bincount(self.of, minlength=len(signed))[self.of]
         self._sorted = np.argsort(self.of, kind="stable")
         self._names = self.of[self._sorted]
@@ -228,109 +222,36 @@ class _Candidates:
     counted: npt.NDArray[np.bool_]
 
 
-def _candidates(families: _Families, text_of: TextOf) -> _Candidates:
+def _candidates(families: _Families, text_of: TextOf, run: Run) -> _Candidates:
     rows = np.flatnonzero(families.size > _SMALL_FAMILY)
-    words: Counter[str] = Counter()
+    rare = rare_pairs(rows, families.of[rows], text_of, run)
     counted = np.zeros(len(families.size), np.bool_)
-    counted[rows[:_MAX_COUNTED]] = True
-    pieces = PieceCounts(families.of)
-    for chunk in _chunks(rows):
-        texts = [text_of(row) for row in chunk.tolist()]
-        pieces.add(chunk, texts)
-        for text, is_counted in zip(texts, counted[chunk].tolist(), strict=True):
-            if is_counted:
-                words.update(set(tokens(text)))
-    rare, unexamined = _rare_pairs(rows, pieces, text_of)
-    pairs = np.concatenate([families.small(), rare])
-    return _Candidates(pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))], unexamined, words, counted)
-
-
-def _chunks(rows: Indices) -> Iterator[Indices]:
-    for start in range(0, len(rows), _BATCH_ROWS):
-        yield rows[start : start + _BATCH_ROWS]
-
-
-def _rare_pairs(rows: Indices, pieces: PieceCounts, text_of: TextOf) -> tuple[Indices, Indices]:
-    """Returns pairs of rows that share rare pieces, and the rows that have more of them than were taken."""
-    if not len(rows):
-        return np.empty((0, 2), np.int64), rows
-    signed = np.concatenate(
-        [pieces.signatures(chunk, [text_of(row) for row in chunk.tolist()]) for chunk in _chunks(rows)]
-    )
-    best = BestPairs(len(rows), _MAX_PARTNERS, _COUNTED_FROM)
-    num_cut_off = np.zeros(len(rows), np.int64)
-    for pairs, cut_off in alike_neighbours(signed, np.arange(len(rows)), band_size=_RARE_BAND_SIZE, window=_WINDOW):
-        alike = agreement(signed, pairs)
-        best.add(pairs[alike >= _MIN_RARE], alike[alike >= _MIN_RARE])
-        num_cut_off[cut_off] += 1
-    pairs = best.pairs()
-    often = num_cut_off > NUM_MINIMA // _RARE_BAND_SIZE // 2
-    return rows[pairs], rows[best.missed | often]
-
-
-class BestPairs:
-    """The likeliest pairs, a few for each row.
-
-    Args:
-        num_rows: rows are numbered from 0.
-        most: pairs kept for each; the other row may have kept one for itself.
-        counted_from: how alike a pair must be to be missed if it is left out.
-
-    Attributes:
-        missed: which rows had such pairs left out.
-        num_partners: how many pairs each row had, at least.
-    """
-
-    def __init__(self, num_rows: int, most: int, counted_from: float) -> None:
-        self._num_rows = num_rows
-        self._most = most
-        self._counted_from = counted_from
-        self._keys = [np.empty(0, np.int64)]
-        self._alike = [np.empty(0, np.float32)]
-        self.missed = np.zeros(num_rows, np.bool_)
-        self.num_partners = np.zeros(num_rows, np.int64)
-
-    def add(self, pairs: Indices, alike: npt.NDArray[np.float32]) -> None:
-        """Takes pairs, some of which may be known, and how alike they are."""
-        self._keys.append(pairs.min(axis=1) * self._num_rows + pairs.max(axis=1))
-        self._alike.append(alike)
-        if sum(map(len, self._keys)) > max(4 * self._most * self._num_rows, _PAIRS_HELD):
-            self._cut_off()
-
-    def pairs(self) -> Indices:
-        """Returns the pairs, each with the smaller row first, in ascending order."""
-        self._cut_off()
-        return np.stack(np.divmod(self._keys[0], max(1, self._num_rows)), axis=1)
-
-    def _cut_off(self) -> None:
-        keys, first = np.unique(np.concatenate(self._keys), return_index=True)
-        alike = np.concatenate(self._alike)[first]
-        sides = np.concatenate(np.divmod(keys, max(1, self._num_rows)))
-        np.maximum(self.num_partners, np.bincount(sides, minlength=self._num_rows), out=self.num_partners)
-        order = np.lexsort((np.concatenate([-alike, -alike]), sides))
-        rank = np.arange(len(order)) - np.searchsorted(sides[order], sides[order])
-        kept = np.zeros(len(keys), np.bool_)
-        kept[order[rank < self._most] % max(1, len(keys))] = True
-        left_out = np.concatenate([~kept & (alike >= self._counted_from)] * 2)
-        self.missed[sides[left_out]] = True
-        self._keys, self._alike = [keys[kept]], [alike[kept]]
+    counted[rare.counted] = True
+    # in a family, rows of every likeness are joined through others
+    likely = rare.pairs[families.agreement(rare.pairs) >= _MIN_LINKED]
+    pairs = np.concatenate([families.small(), likely])
+    return _Candidates(pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))], rare.unexamined, rare.words, counted)
 
 
 def _judged(families: _Families, candidates: _Candidates, text_of: TextOf, run: Run) -> Indices:
     """Returns those pairs that are copies."""
     count = candidates.words
-    compared: list[tuple[int, int, Comparison]] = []
+    copies = BestCopies()
+    undecided: list[tuple[int, int, int, Comparison]] = []
     tasks = list(_tasks(families, candidates))
     for task, (found, words) in zip(tasks, run(functools.partial(_compare, text_of=text_of), tasks), strict=True):
-        named = zip(task.pairs.tolist(), found, strict=True)
-        compared += [(one, other, how) for (one, other), how in named if how is not None]
+        for (one, other), how in zip(task.pairs.tolist(), found, strict=True):
+            num_alike = families.num_alike(one, other) if how is not None else 0
+            if how is not None and num_alike <= 2:
+                copies.add(one, other, how, verdict(how, num_alike, {}))  # no word is asked for, and most are such
+            elif how is not None:
+                undecided.append((one, other, num_alike, how))
         count.update(words)
         if len(count) > _MAX_WORDS:
             # a word that stands in one row is one that was not counted, to the verdict
             count = Counter({word: number for word, number in count.items() if number > 1})
-    copies = BestCopies()
-    for one, other, how in compared:
-        copies.add(one, other, how, verdict(how, families.num_alike(one, other), count))
+    for one, other, num_alike, how in undecided:
+        copies.add(one, other, how, verdict(how, num_alike, count))
     return np.array(sorted(copies.pairs()), np.int64).reshape(-1, 2)
 
 

@@ -20,10 +20,11 @@ import numpy as np
 from luthier.data.chat import Example
 from luthier.data.findings import quoted
 from luthier.data.rows import said
+from luthier.data.twins.best_pairs import BestPairs
 from luthier.data.twins.copies import MIN_JACCARD, jaccard
 from luthier.data.twins.likeness import MIN_LONG_WORDS, content_words, count_words, normalised, words
-from luthier.data.twins.minhash import Indices, agreement, alike_across, alike_neighbours, signatures
-from luthier.data.twins.near import BestPairs, find_near_duplicates, joined
+from luthier.data.twins.minhash import Indices, agreement, alike_across, neighbours, signatures
+from luthier.data.twins.near import find_near_duplicates, joined
 from luthier.data.twins.rewordings import reworded_pairs
 
 MIN_FOLLOW_UP_WORDS = 4
@@ -151,8 +152,8 @@ def group_examples(examples: Sequence[Example]) -> Grouping:
     rows = _Rows(examples, len(examples))
     boilerplate = _boilerplate(rows)
     copies, num_unexamined = rows.copies()
-    neighbours = alike_neighbours(rows.signed, rows.long, band_size=_BAND_SIZE, window=_WINDOW)
-    similar, num_fillings = rows.similar(pairs for pairs, _ in neighbours)
+    side_by_side = neighbours(rows.signed, rows.long, band_size=_BAND_SIZE, window=_WINDOW)
+    similar, num_fillings = rows.similar(pairs for pairs, _ in side_by_side)
     pairs = np.concatenate([_sharing(rows, boilerplate), copies, np.array(similar, np.int64).reshape(-1, 2)])
     first = np.empty(len(rows), np.int64)
     first[rows.places] = joined(len(rows), pairs)

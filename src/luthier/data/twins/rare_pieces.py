@@ -10,9 +10,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from luthier.data.twins.minhash import NUM_MINIMA, Hashes, Indices, Signatures, batches, minima, shingle_hashes
+from luthier.data.twins.minhash import Hashes, Indices, Signatures, batches, minima, shingle_hashes
 
-_COUNT_BITS = 24
+COUNT_BITS = 24
+COUNT_SHIFT = np.uint32(32 - COUNT_BITS)
+"""Of a piece, which is the upper half of a hash."""
+_ALL, _KEEP_SHIFT = 1 << 16, np.uint64(16)
+_FACTORS = np.array([0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53, 0x9E3779B97F4A7C15], np.uint64)
 _SAMPLED, _USUAL = 64, 0.6
 _RARE_SHARE = 2
 """A shingle is rare if it stands in half as many texts as the usual one of its text, which is found from 64 of them."""
@@ -26,50 +30,54 @@ _CELLS = 1 << 21
 """Counters of pieces that rows share with owners at once."""
 
 
-class PieceCounts:
-    """In how many texts a shingle stands, counted in a table of hashes.
+Counts = npt.NDArray[np.uint32]
+"""In how many texts a shingle stands, by its slot."""
+Pieces = npt.NDArray[np.uint32]
+"""Shingles, as the upper halves of their hashes."""
+
+
+def slots_of(family: Indices, texts: Sequence[str]) -> npt.NDArray[np.uint32]:
+    """Returns the slots in which the shingles of texts are counted, which are other ones in each family."""
+    found = [np.empty(0, np.uint32)]
+    found += [_slots(hashes).astype(np.uint32) for hashes, _, _ in _salted(family, texts)]
+    return np.concatenate(found)
+
+
+def rare_pieces(family: Indices, texts: Sequence[str], usual: Counts, keep: Indices) -> tuple[Pieces, Indices]:
+    """Returns the rare shingles of texts, one after another, and how many each text has.
 
     Args:
-        family: for each row a number; shingles are counted within rows of the same.
+        family: the number of each text's family.
+        texts: normalised.
+        usual: in how many texts of some a shingle stands.
+        keep: for each text how many of 65,536 shingles are looked at; always the same ones of a family.
     """
+    pieces, lengths = [np.empty(0, np.uint32)], [np.empty(0, np.int64)]
+    for hashes, offsets, start in _salted(family, texts):
+        counts = usual[_slots(hashes)]
+        num_chars = np.diff(offsets)
+        is_rare = counts <= np.repeat(_limits(counts, offsets), num_chars)
+        some = keep[start : start + len(num_chars)]
+        if some.min() < _ALL:
+            is_rare &= (hashes >> _KEEP_SHIFT & np.uint64(_ALL - 1)) < np.repeat(some.astype(np.uint64), num_chars)
+        places = np.flatnonzero(is_rare)
+        pieces.append((hashes[places] >> np.uint64(32)).astype(np.uint32))
+        lengths.append(np.diff(np.searchsorted(places, offsets)))
+    return np.concatenate(pieces), np.concatenate(lengths)
 
-    def __init__(self, family: Indices) -> None:
-        self._salt = family.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-        self._counts: npt.NDArray[np.uint32] = np.zeros(0, np.uint32)
 
-    def add(self, rows: Indices, texts: Sequence[str]) -> None:
-        """Counts the shingles of rows."""
-        if texts and not len(self._counts):
-            self._counts = np.zeros(1 << _COUNT_BITS, np.uint32)
-        for hashes, _ in self._hashes(rows, texts):
-            np.add.at(self._counts, _slots(hashes), np.uint32(1))
+def signed_pieces(pieces: Pieces, offsets: Indices, counts: Counts) -> Signatures:
+    """Returns the signatures of texts' rare shingles, without those that stand in no other text.
 
-    def signatures(self, rows: Indices, texts: Sequence[str]) -> Signatures:
-        """Returns the signatures of the rare shingles of rows, without those that no other row has."""
-        found = [np.empty((0, NUM_MINIMA), np.uint16)]
-        for hashes, offsets in self._hashes(rows, texts):
-            counts = self._counts[_slots(hashes)]
-            kept = np.flatnonzero((counts > 1) & (counts <= np.repeat(_limits(counts, offsets), np.diff(offsets))))
-            found.append(minima(hashes[kept], np.searchsorted(kept, offsets)))
-        return np.concatenate(found)
-
-    def rarest(self, rows: Indices, texts: Sequence[str]) -> Iterator[Hashes]:
-        """Yields for each row the hashes of its rarest shingles; of equally rare ones, those with the least hashes."""
-        for hashes, offsets in self._hashes(rows, texts):
-            counts = self._counts[_slots(hashes)]
-            limits = _limits(counts, offsets)
-            for row, limit in enumerate(limits.tolist()):
-                some, first = np.unique(hashes[offsets[row] : offsets[row + 1]], return_index=True)
-                number = counts[offsets[row] : offsets[row + 1]][first]
-                rarest = some[np.argsort(number, kind="stable")]
-                yield rarest[: np.clip(np.count_nonzero(number <= limit), _FEW_PIECES, _MAX_PIECES)]
-
-    def _hashes(self, rows: Indices, texts: Sequence[str]) -> Iterator[tuple[Hashes, Indices]]:
-        """Yields the hashes of the rows' shingles, which are other ones in each family."""
-        for hashes, offsets, start in _hashed(texts):
-            hashes ^= np.repeat(self._salt[rows[start : start + len(offsets) - 1]], np.diff(offsets))
-            hashes *= np.uint64(0xFF51AFD7ED558CCD)
-            yield hashes, offsets
+    Args:
+        pieces: of the texts, one after another; text n has offsets[n] to offsets[n + 1].
+        counts: how often each stands anywhere.
+    """
+    kept = np.flatnonzero(counts[pieces >> COUNT_SHIFT] > 1)
+    hashes = pieces[kept].astype(np.uint64) * _FACTORS[0]
+    hashes ^= hashes >> np.uint64(32)
+    hashes *= _FACTORS[1]
+    return minima(hashes, np.searchsorted(kept, offsets))
 
 
 class PieceIndex:
@@ -80,10 +88,8 @@ class PieceIndex:
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
-        counts = PieceCounts(np.zeros(len(texts), np.int64))
         rows = np.arange(len(texts))
-        counts.add(rows, texts)
-        pieces = list(counts.rarest(rows, texts))
+        pieces = list(_rarest(texts))
         self._sizes = np.array([len(some) for some in pieces], np.int64)
         flat = np.concatenate([np.empty(0, np.uint64), *pieces])
         order = np.argsort(flat, kind="stable")
@@ -103,7 +109,7 @@ class PieceIndex:
         """
         found = [np.empty((0, 2), np.int64)]
         for hashes, offsets, start in _hashed(texts):
-            hashes *= np.uint64(0xFF51AFD7ED558CCD)  # as in `PieceCounts`, in family 0
+            hashes *= _FACTORS[0]  # as in family 0
             places = np.flatnonzero(self._filter[_slots(hashes, _FILTER_BITS)])
             piece = np.searchsorted(self._pieces, hashes[places])
             piece = np.minimum(piece, len(self._pieces) - 1)
@@ -161,6 +167,31 @@ def _hashed(texts: Sequence[str]) -> Iterator[tuple[Hashes, Indices, int]]:
         yield *shingle_hashes(texts[start:stop]), start
 
 
+def _salted(family: Indices, texts: Sequence[str]) -> Iterator[tuple[Hashes, Indices, int]]:
+    """Yields the hashes of the texts' shingles, which are other ones in each family."""
+    salt = family.astype(np.uint64) * _FACTORS[2]
+    for hashes, offsets, start in _hashed(texts):
+        hashes ^= np.repeat(salt[start : start + len(offsets) - 1], np.diff(offsets))
+        hashes *= _FACTORS[0]
+        yield hashes, offsets, start
+
+
+def _rarest(texts: Sequence[str]) -> Iterator[Hashes]:
+    """Yields for each text the hashes of its rarest shingles; of equally rare ones, those with the least hashes."""
+    family = np.zeros(len(texts), np.int64)
+    table = np.zeros(1 << COUNT_BITS, np.uint32) if texts else np.zeros(0, np.uint32)
+    for hashes, _, _ in _salted(family, texts):
+        np.add.at(table, _slots(hashes), np.uint32(1))
+    for hashes, offsets, _ in _salted(family, texts):
+        counts = table[_slots(hashes)]
+        limits = _limits(counts, offsets)
+        for row, limit in enumerate(limits.tolist()):
+            some, first = np.unique(hashes[offsets[row] : offsets[row + 1]], return_index=True)
+            number = counts[offsets[row] : offsets[row + 1]][first]
+            rarest = some[np.argsort(number, kind="stable")]
+            yield rarest[: np.clip(np.count_nonzero(number <= limit), _FEW_PIECES, _MAX_PIECES)]
+
+
 def _limits(counts: npt.NDArray[np.uint32], offsets: Indices) -> Indices:
     """Returns in how many texts a shingle of each row may stand to be rare.
 
@@ -175,5 +206,5 @@ def _limits(counts: npt.NDArray[np.uint32], offsets: Indices) -> Indices:
     return np.maximum(usual // _RARE_SHARE, _MAX_TYPED)
 
 
-def _slots(hashes: Hashes, bits: int = _COUNT_BITS) -> Indices:
+def _slots(hashes: Hashes, bits: int = COUNT_BITS) -> Indices:
     return (hashes >> np.uint64(64 - bits)).astype(np.int64)

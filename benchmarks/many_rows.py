@@ -1,0 +1,131 @@
+"""Is training flat in the number of examples? Memory and seconds a step with 10^3 to 10^6 rows read from disk.
+
+Each number of rows is a process of its own: it writes a token store of random rows, opens it, and trains a tiny random
+network for the same number of steps, so that what differs is what the number of rows costs. The file is in the system's
+cache, as it would be after it was written.
+
+    python benchmarks/many_rows.py [--rows 1000,10000,100000,1000000] [--steps 200] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+VOCABULARY = 4096
+SETTINGS = {
+    "n_epochs": 50,
+    "learning_rate": 1e-3,
+    "batch_size": 8,
+    "max_batch_tokens": 4096,
+    "schedule": "constant",
+    "warmup_ratio": 0.0,
+    "weight_decay": 0.0,
+    "max_grad_norm": 1.0,
+    "early_stopping_patience": None,
+    "checkpoint_every_s": 1e9,
+    "seed": 1,
+    "length_window": 8,
+}
+
+
+def random_rows(count: int):
+    import numpy as np
+
+    from luthier.model.chat_template import EncodedExample
+
+    draw = np.random.default_rng(1)
+    for number in range(count):
+        length = int(draw.integers(20, 120))
+        yield EncodedExample(
+            draw.integers(0, VOCABULARY, length), np.arange(length) >= length // 2, f"rows.jsonl:{number + 1}"
+        )
+
+
+def memory_now() -> float:
+    """Returns the MiB this process holds."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
+def measure(num_rows: int, steps: int) -> dict[str, float]:
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from luthier.model.loader import LoadedModel
+    from luthier.model.lora import LoraConfig, attach
+    from luthier.runs import RunFolder, no_listener, read_lines
+    from luthier.train.loop import train
+    from luthier.train.settings import TrainSettings
+    from luthier.train.token_store import open_token_store, write_token_store
+
+    torch.manual_seed(1)
+    torch.set_num_threads(1)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    network = LlamaForCausalLM(config).eval().requires_grad_(False)
+    adapter = attach(network, LoraConfig(r=8, lora_alpha=16), seed=1)
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        write_token_store(Path(folder) / "tokens", random_rows(num_rows), vocabulary_size=VOCABULARY, made_from="x")
+        written = time.perf_counter()
+        store = open_token_store(Path(folder) / "tokens", made_from="x")
+        assert store is not None
+        opened = time.perf_counter()
+        before = memory_now()
+        run = RunFolder(Path(folder) / "run")
+        run.path.mkdir()
+        model = LoadedModel(network, None, Path(folder), "float32", 512, frozenset({2}))
+        settings = TrainSettings(**SETTINGS, max_steps=steps)
+        train(model, adapter, store, [], settings, run, listener=no_listener)
+        trained = time.perf_counter()
+        seconds = sorted(line["seconds"] for line in read_lines(run.metrics))
+        return {
+            "rows": num_rows,
+            "disk_bytes_a_row": sum(file.stat().st_size for file in store.path.iterdir()) / num_rows,
+            "write_s": written - started,
+            "open_s": opened - written,
+            "before_first_step_s": trained - opened - sum(seconds),
+            "median_step_ms": 1000 * seconds[len(seconds) // 2],
+            "training_mib": memory_now() - before,
+            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rows", default="1000,10000,100000,1000000")
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--one", type=int, help="measure this number of rows in this process")
+    asked = parser.parse_args()
+    if asked.one:
+        print(json.dumps(measure(asked.one, asked.steps)))
+        return
+    found = []
+    for count in map(int, asked.rows.split(",")):
+        command = [sys.executable, __file__, "--one", str(count), "--steps", str(asked.steps)]
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        found.append(json.loads(output.splitlines()[-1]))
+        print("  ".join(f"{name} {value:,.1f}" for name, value in found[-1].items()), flush=True)
+    if asked.json:
+        asked.json.write_text(json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    main()

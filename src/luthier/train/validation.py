@@ -1,0 +1,60 @@
+"""The loss on rows that are not trained on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from luthier.errors import TrainError
+from luthier.model.lora import Adapter
+from luthier.runs import Listener, no_listener
+from luthier.train.engine import Engine
+from luthier.train.objective import Objective
+from luthier.train.parts import Budget, sum_in_parts
+
+_LISTED_ROWS = 10
+
+
+def mean_loss(
+    engine: Engine,
+    adapter: Adapter,
+    rows: Sequence[Any],
+    objective: Objective[Any],
+    max_tokens: int,
+    *,
+    listener: Listener = no_listener,
+) -> float:
+    """Returns the mean loss over all rows.
+
+    Raises:
+        TrainError: as `loss_on`.
+    """
+    return loss_on(rows, engine, adapter, objective, Budget(max_tokens, listener))
+
+
+def loss_on(rows: Sequence[Any], engine: Engine, adapter: Adapter, objective: Objective[Any], budget: Budget) -> float:
+    """Returns the mean loss over all rows, without dropout.
+
+    Raises:
+        TrainError: it is not finite (with the rows it comes from), or a row does not fit into memory.
+    """
+
+    def measure(part: Sequence[Any]) -> Mapping[str, float]:
+        return {"loss": objective.measure(engine, part)["loss"], "count": sum(map(objective.count, part))}
+
+    adapter.train(False)
+    sums = sum_in_parts(rows, objective, measure, budget)
+    loss = sums["loss"] / sums["count"]
+    if not math.isfinite(loss):
+        places = [objective.place(row) for row in rows if not math.isfinite(measure([row])["loss"])]
+        more = f" and {len(places) - _LISTED_ROWS} more" if len(places) > _LISTED_ROWS else ""
+        raise TrainError(
+            f"The loss on rows that are not trained on is {loss}; it comes from "
+            f"{', '.join(places[:_LISTED_ROWS]) or 'no single row'}{more}.",
+            code="loss_not_finite",
+            param="train.learning_rate",
+            hint="Look at these rows, or lower train.learning_rate. The last good checkpoint stands.",
+        )
+    adapter.train()
+    return loss
