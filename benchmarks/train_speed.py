@@ -25,7 +25,7 @@ from importlib import metadata
 from pathlib import Path
 
 from train_speed_page import page
-from train_speed_parts import ATTEMPTS, CONTENDERS, ENVIRONMENTS, MOST_OTHERS, Contender, Measured, Results
+from train_speed_parts import ATTEMPTS, CONTENDERS, ENVIRONMENTS, MOST_OTHERS, REMOVED, Contender, Measured, Results
 from train_speed_rows import WORKLOADS
 
 HERE = Path(__file__).parent
@@ -85,7 +85,7 @@ class Laboratory:
             call += ["--steps", str(steps)]
         output, peak_mb = self._run([*call, "--began", str(time.time())], tcmalloc=contender.tcmalloc)
         said = json.loads(output.splitlines()[-1])
-        results.versions.update(said["versions"])
+        results.versions[contender.name] = said["versions"]
         others = statistics.mean(said["others"][1:] or said["others"])
         return Measured(
             tuple(said["seconds"]), tuple(said["losses"]), said["first_step_s"], peak_mb, others, said["about"]
@@ -119,6 +119,8 @@ class Laboratory:
                 failed = _last_words(tried.stderr) if tried.returncode else None
             except subprocess.TimeoutExpired:
                 failed = f"not installed within {INSTALL_LIMIT_S} s"
+            if REMOVED.get(name) and not failed:
+                subprocess.run([str(python), "-m", "pip", "uninstall", "--quiet", "--yes", *REMOVED[name]], check=True)
             said = {"wanted": wanted, "failed": failed}
             ready.write_text(json.dumps(said))
         if said["failed"]:

@@ -58,21 +58,26 @@ def _versions() -> dict[str, str]:
 
 
 def _luthier(arguments: argparse.Namespace, steps: Steps, clock: Clock) -> str:
-    """The steps that `luthier run` takes, its parts and objective included; without its checkpoints and its metrics."""
+    """The steps that `luthier run` takes, its parts and objective included; without its checkpoints and its metrics.
+
+    May be set: allocator=glibc, which leaves the C library's allocator as it is.
+    """
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line sets it
     import numpy as np
     import torch
 
+    from luthier.model import loader
     from luthier.model.adapter import load_adapter
     from luthier.model.chat_template import EncodedExample
-    from luthier.model.loader import load_model, resolve_dtype
     from luthier.recipe import TrainRecipe
     from luthier.train.batch import parts_of_step
     from luthier.train.engine import open_engine
     from luthier.train.objective import Answers
 
-    dtype, why = resolve_dtype("auto")
-    model = load_model(arguments.model, dtype)
+    if "allocator=glibc" in arguments.set:
+        loader.keep_freed_memory = lambda: False
+    dtype, why = loader.resolve_dtype("auto")
+    model = loader.load_model(arguments.model, dtype)
     adapter = load_adapter(model.network, arguments.adapter)
     adapter.train()
     engine, objective = open_engine(model, adapter), Answers()
@@ -129,18 +134,6 @@ def _with_adapter(arguments: argparse.Namespace, *, autocast_adapter: bool = Tru
     )
 
 
-def _about(network: Any, config: Any) -> str:
-    kept = {
-        str(parameter.dtype).removeprefix("torch.") for parameter in network.parameters() if parameter.requires_grad
-    }
-    base = str(next(p for p in network.parameters() if not p.requires_grad).dtype).removeprefix("torch.")
-    return (
-        f"base {base}, adapter {'/'.join(kept)}, bf16 autocast {'on' if config.bf16 else 'off'}, gradient checkpointing "
-        f"{'on' if config.gradient_checkpointing else 'off'}, optimizer {config.optim.value}, attention "
-        f"{network.config._attn_implementation}"
-    )
-
-
 def _trl(arguments: argparse.Namespace, steps: Steps, clock: Clock) -> str:
     """TRL's SFTTrainer; what is not set stays as TRL has it.
 
@@ -189,7 +182,7 @@ def _trl(arguments: argparse.Namespace, steps: Steps, clock: Clock) -> str:
             processing_class=AutoTokenizer.from_pretrained(arguments.model),
         )
         _run_trainer(trainer, clock)
-    return _about(network, config)
+    return clock.about
 
 
 def _trainer(arguments: argparse.Namespace, steps: Steps, clock: Clock) -> str:
@@ -215,7 +208,7 @@ def _trainer(arguments: argparse.Namespace, steps: Steps, clock: Clock) -> str:
             model=network, args=config, train_dataset=Rows(), data_collator=lambda batch: padded(batch, pad)
         )
         _run_trainer(trainer, clock)
-    return _about(network, config)
+    return clock.about
 
 
 CONTENDERS: dict[str, Contender] = {

@@ -38,6 +38,9 @@ def page(results: Results, arguments: argparse.Namespace, seconds: float, load: 
         load: the machine's load average before they began.
     """
     call = f"python benchmarks/train_speed.py --rounds {arguments.rounds}"
+    for option, everything in (("workloads", WORKLOADS), ("contenders", [one.name for one in CONTENDERS])):
+        if getattr(arguments, option) != ",".join(everything):
+            call += f" --{option} {getattr(arguments, option)}"
     if arguments.write:
         call += f" --write {arguments.write}"
     lines = [
@@ -69,7 +72,8 @@ def page(results: Results, arguments: argparse.Namespace, seconds: float, load: 
         "",
         *_told(results),
         "",
-        f"{said_of_machine(results)}; {seconds / 60:.0f} minutes in all; load average before: {load:.1f}.",
+        f"{machine()}, {datetime.datetime.now(tz=datetime.UTC).date()}; {seconds / 60:.0f} minutes in all; load average "
+        f"before: {load:.1f}.",
         "",
     ]
     return "\n".join(lines)
@@ -207,7 +211,8 @@ def _told(results: Results) -> Iterator[str]:
         for kind, workloads in (("", [w for w in results.counts if w not in LONG]), (" (long rows)", LONG)):
             runs = [run for w in workloads for run in results.measured.get((w, contender.name), [])]
             if runs and (not kind or _differs(contender)):
-                yield f"- {contender.title}{kind}: {runs[0].about}"
+                versions = said_of_versions(results.versions[contender.name])
+                yield f"- {contender.title}{kind}: {runs[0].about}; {versions}"
     for contender in CONTENDERS:
         reasons = {reason for (_, name), reason in results.failed.items() if name == contender.name}
         for reason in sorted(reasons):
@@ -223,8 +228,8 @@ def _differs(contender: Contender) -> bool:
     return contender.long_settings is not None
 
 
-def said_of_machine(results: Results) -> str:
-    """Returns processor, system, versions and the day in words."""
+def machine() -> str:
+    """Returns processor, system and Python in words."""
     lines = (line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines())
     about = {name.strip(): value.strip() for name, _, value in lines}
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
@@ -234,8 +239,9 @@ def said_of_machine(results: Results) -> str:
         f"{fast or 'no native bfloat16'})"
     )
     processors = len(os.sched_getaffinity(0))
-    versions = ", ".join(f"{name} {version}" for name, version in sorted(results.versions.items()))
-    return (
-        f"{processors} processors {model}, {memory:.0f} GiB, {platform.system()}, Python {platform.python_version()}, "
-        f"{versions}, {datetime.datetime.now(tz=datetime.UTC).date()}"
-    )
+    return f"{processors} processors {model}, {memory:.0f} GiB, {platform.system()}, Python {platform.python_version()}"
+
+
+def said_of_versions(versions: dict[str, str]) -> str:
+    """Returns what ran, in words."""
+    return ", ".join(f"{name} {version}" for name, version in versions.items())

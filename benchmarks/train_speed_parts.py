@@ -19,6 +19,8 @@ ENVIRONMENTS: dict[str, tuple[str, ...]] = {
     "torchtune": ("torch==2.13.0", "torchtune==0.6.1", "torchao==0.10.0"),
 }
 """What is installed for the peers, by the name of the environment."""
+REMOVED: dict[str, tuple[str, ...]] = {"llama-factory": ("torchvision", "torchaudio")}
+"""What is taken out again: the package index has builds for CUDA, which cannot be imported beside a torch for the CPU."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,10 @@ class Contender:
 
 OURS = "luthier"
 LONG = ("tools-glaive",)
+# Chosen by `train_speed_search.py`. Long rows take 8 GB without checkpointing, and its page faults cost more than the
+# work done twice.
 TUNED = ("checkpointing=no", "weights=bfloat16", "autocast=no", "adapter=bfloat16", "attention=eager")
-TUNED_LONG = ("checkpointing=no", "weights=bfloat16", "autocast=no", "adapter=bfloat16")
+TUNED_LONG = ("checkpointing=yes", "weights=bfloat16", "autocast=no", "adapter=bfloat16")
 CONTENDERS = (
     Contender("luthier", "**Luthier**", "luthier", environment=None),
     Contender("trl", "TRL, its defaults", "trl"),
@@ -124,7 +128,7 @@ class Results:
         products: the machine's rates of matrix products.
         first_losses: of each workload, by whoever was measured first.
         failed: why a contender has no figures.
-        versions: of what was measured.
+        versions: of what each contender ran.
     """
 
     counts: dict[str, dict[str, list[float]]] = field(default_factory=dict)
@@ -132,4 +136,4 @@ class Results:
     products: dict[str, list[dict[str, float]]] = field(default_factory=dict)
     first_losses: dict[str, tuple[str, float]] = field(default_factory=dict)
     failed: dict[tuple[str, str], str] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, dict[str, str]] = field(default_factory=dict)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import sys
 import tempfile
+import types
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 from train_speed_steps import IGNORED, LEARNING_RATE, Clock, Steps, padded, watch
@@ -14,7 +17,12 @@ PADDING = 2
 
 
 def llama_factory(arguments: argparse.Namespace, steps: Steps, clock: Clock) -> str:
-    """LLaMA-Factory through its own entry point, with its defaults (gradient checkpointing among them) and bf16."""
+    """LLaMA-Factory through its own entry point, with its defaults (gradient checkpointing among them) and bf16.
+
+    It imports torchaudio whatever it trains on, and the package index has that for CUDA only: an empty module stands in.
+    """
+    sys.modules["torchaudio"] = types.ModuleType("torchaudio")
+    sys.modules["torchaudio"].__spec__ = ModuleSpec("torchaudio", None)
     from datasets import Dataset, DatasetDict
     from llamafactory.train.tuner import run_exp
 
@@ -32,7 +40,8 @@ def llama_factory(arguments: argparse.Namespace, steps: Steps, clock: Clock) -> 
             "model_name_or_path": str(arguments.model),
             "adapter_name_or_path": str(arguments.adapter),
             "finetuning_type": "lora",
-            "template": "chatml",  # of no effect: the rows are token ids
+            "template": "chatml",  # of no effect, as the next: the rows are token ids
+            "dataset": "rows",
             "tokenized_path": f"{folder}/rows",
             "disable_shuffling": True,
             "output_dir": f"{folder}/run",
@@ -50,7 +59,7 @@ def llama_factory(arguments: argparse.Namespace, steps: Steps, clock: Clock) -> 
             "remove_unused_columns": True,
         }
         run_exp(settings, callbacks=[watch(clock)])
-    return "its defaults and bf16: base bfloat16, adapter float32, bf16 autocast on, gradient checkpointing on"
+    return clock.about
 
 
 def litgpt(arguments: argparse.Namespace, steps: Steps, clock: Clock) -> str:

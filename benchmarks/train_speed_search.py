@@ -9,12 +9,13 @@ All take turns, each in a process of its own.
 from __future__ import annotations
 
 import argparse
+import datetime
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from train_speed import PEERS, PUBLIC_DATA, Laboratory, measure
-from train_speed_page import MB_A_GB, said_of_machine, spread
+from train_speed_page import MB_A_GB, machine, said_of_versions, spread
 from train_speed_parts import Contender, Results
 
 AUTOCAST = ("checkpointing=no", "weights=bfloat16", "autocast=yes")
@@ -92,7 +93,9 @@ def _page(results: Results, workloads: list[str], arguments: argparse.Namespace)
                     spread((run.losses[0] for run in runs), 3),
                 )
                 yield f"| {candidate.title} | {' | '.join(columns)} |"
-    yield from ("", f"{said_of_machine(results)}.", "")
+    versions = next(iter(results.versions.values()))
+    day = datetime.datetime.now(tz=datetime.UTC).date()
+    yield from ("", f"{machine()}, {said_of_versions(versions)}, {day}.", "")
 
 
 if __name__ == "__main__":

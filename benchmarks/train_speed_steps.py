@@ -29,6 +29,7 @@ class Clock:
         self.losses: list[float] = []
         self.others: list[float] = []
         self.first_step_s = 0.0
+        self.about = ""
         self.starts()
 
     def starts(self) -> None:
@@ -37,7 +38,8 @@ class Clock:
     def ends(self) -> None:
         now, others_s = time.perf_counter(), _others_s()
         self.seconds.append(now - self._step_start)
-        self.others.append((others_s - self._others_start) / self.seconds[-1] / (os.cpu_count() or 1))
+        share = (others_s - self._others_start) / self.seconds[-1] / (os.cpu_count() or 1)
+        self.others.append(max(0.0, share))  # ticks are 10 ms long
         self.first_step_s = self.first_step_s or self._before_s + now - self._start
         self._step_start, self._others_start = now, others_s
 
@@ -79,11 +81,15 @@ def padded(batch: Sequence[Row], pad: int) -> dict[str, Any]:
 
 
 def watch(clock: Clock) -> Any:
-    """Returns a callback of transformers' Trainer that tells the clock; the Trainer has to log every step."""
+    """Returns a callback of transformers' Trainer that tells the clock of steps, losses and what was set.
+
+    The Trainer has to log every step.
+    """
     from transformers import TrainerCallback
 
     class Watch(TrainerCallback):
-        def on_train_begin(self, *_: Any, **__: Any) -> None:
+        def on_train_begin(self, args: Any, *_: Any, model: Any = None, **__: Any) -> None:
+            clock.about = _about(model, args)
             clock.starts()
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
@@ -94,3 +100,14 @@ def watch(clock: Clock) -> Any:
                 clock.losses.append(logs["loss"])
 
     return Watch()
+
+
+def _about(network: Any, config: Any) -> str:
+    base, adapter = (
+        next(p.dtype for p in network.parameters() if p.requires_grad == trained) for trained in (False, True)
+    )
+    return (
+        f"base {base}, adapter {adapter}, bf16 autocast {'on' if config.bf16 else 'off'}, gradient checkpointing "
+        f"{'on' if getattr(network, 'is_gradient_checkpointing', False) else 'off'}, optimizer {config.optim.value}, "
+        f"attention {network.config._attn_implementation}"
+    ).replace("torch.", "")

@@ -2,7 +2,7 @@
 
 glibc gives every large block back to the kernel when it is freed and takes fresh pages for the next one. A training
 step frees and takes the same blocks again and again, and pays for the page faults (Source: `docs/measurements/first-runs.md`;
-`benchmarks/train_step.py --glibc-default` leaves them in).
+`benchmarks/train_speed_contenders.py luthier … --set allocator=glibc` leaves them in).
 """
 
 from __future__ import annotations
