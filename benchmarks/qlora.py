@@ -1,6 +1,6 @@
 """QLoRA against LoRA: validation loss, memory of the base, time of a step, loading.
 
-    python benchmarks/qlora.py [--seeds 1,2,3] [--rows 600] [--data FOLDER]
+    python benchmarks/qlora.py [--seeds 1,2,3] [--rows 400] [--epochs 1] [--kinds none,nf4,int8] [--data FOLDER]
 
 The same rows, order, adapter and settings over the same base in bfloat16 (float32 where the processor has no bfloat16
 products), in 4 and in 8 bits; one process each, the kinds in turn. Every seed gives another adapter to begin with and another
@@ -31,19 +31,22 @@ CHECKED_PAIRS = 12
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", default="1,2,3")
-    parser.add_argument("--rows", type=int, default=600)
+    parser.add_argument("--rows", type=int, default=400)
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--kinds", default=",".join(KINDS), help="none first")
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--measure", choices=KINDS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
-        print(json.dumps(measure(arguments.measure, int(arguments.seeds), arguments.rows, arguments.data)))
+        print(json.dumps(measure(arguments)))
         return
-    found: dict[str, list[dict]] = {kind: [] for kind in KINDS}
+    found: dict[str, list[dict]] = {kind: [] for kind in arguments.kinds.split(",")}
     for seed in arguments.seeds.split(","):
-        for kind in KINDS:
+        for kind in found:
             call = [sys.executable, __file__, "--measure", kind, "--seeds", seed, "--rows", str(arguments.rows)]
+            call += ["--epochs", str(arguments.epochs), "--data", str(arguments.data)]
             said = subprocess.run(
-                [*call, "--data", str(arguments.data)],
+                call,
                 check=True,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -71,7 +74,7 @@ def show(found: dict[str, list[dict]]) -> None:
         )
 
 
-def measure(kind: str, seed: int, num_rows: int, data: Path) -> dict:
+def measure(arguments: argparse.Namespace) -> dict:
     from luthier.model.chat_template import ChatTokenizer
     from luthier.model.loader import base_bytes, load_model, resolve_dtype
     from luthier.model.lora import LoraConfig, attach
@@ -82,27 +85,22 @@ def measure(kind: str, seed: int, num_rows: int, data: Path) -> dict:
     from luthier.train.loop import train
     from luthier.train.settings import TrainSettings
 
+    kind, seed = arguments.measure, int(arguments.seeds)
     folder = pull("smollm2-135m")
     chat = ChatTokenizer(folder)
     parts = {}
     for part in ("train", "valid"):
-        lines = (data / f"{part}.jsonl").read_text("utf-8").splitlines()[:num_rows]
+        lines = (arguments.data / f"{part}.jsonl").read_text("utf-8").splitlines()[: arguments.rows]
         parts[part] = [
             chat.encode_example(json.loads(x)["messages"], place=f"{part}:{n}") for n, x in enumerate(lines, 1)
         ]
     dtype = resolve_dtype("auto")[0]
     before_mb, started = anonymous_mb(), time.perf_counter()
-    model = load_model(folder, dtype, chat, quantization=kind)  # type: ignore[arg-type]
+    model = load_model(folder, dtype, chat, quantization=kind)
     load_s, loaded_mb = time.perf_counter() - started, anonymous_mb() - before_mb
     adapter = attach(model.network, LoraConfig(r=16, lora_alpha=32), seed=seed)
-    apart = []
-    if kind != "none":
-        engine = open_engine(model, adapter)
-        rows = parts["train"]
-        pairs = [rows[start : start + 2] for start in range(0, 2 * CHECKED_PAIRS, 2)]
-        apart = [check_quantized_gradient(model, engine, adapter, pair) for pair in pairs]
     settings = TrainSettings(
-        n_epochs=1,
+        n_epochs=arguments.epochs,
         learning_rate=LEARNING_RATE,
         batch_size=8,
         max_batch_tokens=4096,
@@ -119,6 +117,15 @@ def measure(kind: str, seed: int, num_rows: int, data: Path) -> dict:
         run = RunFolder(path)
         progress = train(model, adapter, parts["train"], parts["valid"], settings, run, listener=no_listener)
         steps = [line["seconds"] for line in read_lines(run.metrics)]
+    peak_mb = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
+    apart = []
+    if kind != "none":
+        engine = open_engine(model, adapter)
+        rows = parts["train"][: 2 * CHECKED_PAIRS]
+        apart = [
+            check_quantized_gradient(model, engine, adapter, rows[start : start + 2])
+            for start in range(0, len(rows), 2)
+        ]
     return {
         "valid_loss": progress.best_valid_loss,
         "loss_before": progress.base_valid_loss,
@@ -127,7 +134,7 @@ def measure(kind: str, seed: int, num_rows: int, data: Path) -> dict:
         "step_s": statistics.median(steps[1:-1]),
         "load_s": round(load_s, 2),
         "loaded_mb": loaded_mb,
-        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3),
+        "peak_mb": peak_mb,
         "gradients_apart": round(max(apart), 4) if apart else None,
     }
 

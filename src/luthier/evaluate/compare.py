@@ -86,7 +86,9 @@ class Comparison:
     tuned_only: int
 
 
-def compare_scores(base: Scores, tuned: Scores, *, minimum_gain: float = 0.1, seed: int = 0) -> Comparison:
+def compare_scores(
+    base: Scores, tuned: Scores, *, minimum_gain: float = 0.1, seed: int = 0, deed: str = "answered"
+) -> Comparison:
     """Returns what two sets of scores show, paired by id.
 
     Right-or-wrong scores (only 0 and 1 on the paired rows) get exact methods, others a permutation test and a
@@ -97,6 +99,7 @@ def compare_scores(base: Scores, tuned: Scores, *, minimum_gain: float = 0.1, se
             comparison and counted.
         minimum_gain: the smallest gain worth having, in score points.
         seed: of the permutations and resamples, where there are any.
+        deed: what a model did with a row, for the sentence about right and wrong ones.
 
     Raises:
         EvaluateError: code "no_common_samples" where no row has two scores; "bad_score" for a score that is not in
@@ -112,7 +115,7 @@ def compare_scores(base: Scores, tuned: Scores, *, minimum_gain: float = 0.1, se
     pairs = _paired(base, tuned)
     base_side, tuned_side = np.array(pairs, dtype=np.float64).T
     if all(score in (0, 1) for pair in pairs for score in pair):
-        findings = _right_or_wrong(base_side, tuned_side)
+        findings = _right_or_wrong(base_side, tuned_side, deed)
     else:
         findings = _graded(base_side, tuned_side, seed)
     verdict = _verdict(findings, minimum_gain)
@@ -186,7 +189,7 @@ class _Findings:
     lead: str
 
 
-def _right_or_wrong(base: Floats, tuned: Floats) -> _Findings:
+def _right_or_wrong(base: Floats, tuned: Floats, deed: str) -> _Findings:
     n = len(base)
     base_right, tuned_right = int(base.sum()), int(tuned.sum())
     both = int(base @ tuned)
@@ -207,7 +210,7 @@ def _right_or_wrong(base: Floats, tuned: Floats) -> _Findings:
             f"the rows flip against the gain (seen here: {min(wins, losses)} of {n}; at least "
             f"{_points(assumed_regress_rate(0, 0, n))} % is assumed)."
         ),
-        lead=f"The fine-tuned model answered {tuned_right:,} of {_test_rows(n)} rightly, the base {base_right:,}",
+        lead=f"The fine-tuned model {deed} {tuned_right:,} of {_test_rows(n)} rightly, the base {base_right:,}",
     )
 
 

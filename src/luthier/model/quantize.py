@@ -160,8 +160,10 @@ class Int8Linear(QuantizedLinear):
 
     def __init__(self, layer: nn.Linear, dtype: torch.dtype) -> None:
         super().__init__(layer, dtype)
+        # Taken before what bitsandbytes takes in between, it leaves no hole in memory behind.
+        kept = torch.empty(layer.weight.shape, dtype=torch.int8, device=layer.weight.device)
         packed, most, _ = _functional().int8_vectorwise_quant(layer.weight.detach().to(dtype))
-        self.register_buffer("packed", packed)
+        self.register_buffer("packed", kept.copy_(packed))
         self.register_buffer("most", most)
 
     def dequantize(self, out_OD: Tensor) -> Tensor:

@@ -86,7 +86,11 @@ def evaluate_stage(run: RunFolder, subject: Subject, listener: Listener) -> Repo
     judge = _judge_pairs if method_of(test)[0] == "dpo" else _judge_answers
     found = judge(run, subject, test, encoded, listener)
     comparison = compare_scores(
-        found.base.scores, found.fine_tuned.scores, minimum_gain=recipe.evaluate.minimum_gain, seed=recipe.seed
+        found.base.scores,
+        found.fine_tuned.scores,
+        minimum_gain=recipe.evaluate.minimum_gain,
+        seed=recipe.seed,
+        deed="ranked" if found.grader[0] == GRADER else "answered",
     )
     manifest = run.read_manifest() if run.manifest.exists() else {}
     stages = manifest.get("stages", {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 import torch
@@ -198,15 +198,20 @@ def _objective(
     sides = {"train": tokens.train.encoded, "validation": tokens.validation.encoded}
     if recipe.train.method != "dpo":
         return sides, ANSWERS
-    weights = run.read_manifest()["base_model_sha256"]
+    manifest = run.read_manifest()
+    weights = manifest["base_model_sha256"], manifest.get("started_from_sha256")
+    start: Literal["new", "earlier", "lost"] = "new"
+    if recipe.adapter.start_from:
+        start = "lost" if run.checkpoints.exists() else "earlier"
     referred = refer(
         model,
         adapter,
         sides,
         run,
-        base=orjson.dumps([weights, model.dtype], option=orjson.OPT_SORT_KEYS).decode(),
+        base=orjson.dumps([weights, model.dtype, recipe.model.quantization], option=orjson.OPT_SORT_KEYS).decode(),
         max_tokens=recipe.train.max_batch_tokens,
         listener=listener,
+        start=start,
         stop_requested=stop_requested,
     )
     return dict(referred), Preferences(recipe.train.dpo_beta)

@@ -2,8 +2,8 @@
 
 The loss of a pair is −log σ(β · (reward of the preferred answer − reward of the other)), where an answer's reward is how
 much likelier it became than the base model has it: the log-probability of its trained tokens, summed, less the base's.
-The base is the same network with its adapter off, asked once before the first step. The two conversations of a pair
-share their prompt, so it is computed once for both.
+The base is the same network with its adapter off, or, where training goes on from an earlier adapter, with that one; it
+is asked once before the first step. The two conversations of a pair share their prompt, so it is computed once for both.
 
 Source: Rafailov et al. 2023 (arXiv 2305.18290), equation 7. Tensor legend: N trained positions of a flat row, P pairs; the
 last axis of [P, 2] is preferred, other.
@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -137,29 +139,39 @@ def refer(
     base: str,
     max_tokens: int,
     listener: Listener,
+    start: Literal["new", "earlier", "lost"] = "new",
     stop_requested: Callable[[], bool] = lambda: False,
 ) -> dict[str, list[ReferredPair]]:
     """Returns the pairs of each side with what the base gives their answers, computed once and kept in the run.
 
     Args:
         model: the frozen base with the adapter's layers in it.
-        adapter: switched off meanwhile.
+        adapter: as it is before the first step.
         sides: name → pairs.
         run: whose data folder keeps the file, whole or not at all; it is computed anew where it is damaged or of other
             rows.
         base: names the base's weights and their type, which the file belongs to.
         max_tokens: computed at once.
         listener: hears how far it is.
+        start: whether the adapter is new, so that the base alone is asked, or an earlier one, which takes part; `lost`
+            where that one is at hand no more.
         stop_requested: whether to stop at the next part.
 
     Raises:
         Interrupted: a stop was asked for; nothing was written.
-        TrainError: the file cannot be written.
+        TrainError: the file cannot be written; or it is needed anew and the adapter that training began with is lost.
     """
     path = run.data / REFERENCE
     digest = _digest(sides, base)
     logps = _kept(path, digest, sides, listener)
     if logps is None:
+        if start == "lost":
+            raise TrainError(
+                f"{path} is missing or damaged, and the adapter that this training began with has moved on.",
+                code="reference_lost",
+                param="adapter.start_from",
+                hint="Start a new run.",
+            )
 
         def tell(done: int, total: int) -> None:
             numbers = {"done": done, "total": total, "what": "reference"}
@@ -171,7 +183,9 @@ def refer(
                     hint=f"Go on with `luthier run --resume {run.path}`.",
                 )
 
-        logps = _computed(open_engine(model, adapter), adapter, sides, max_tokens, tell)
+        adapter.train(False)
+        with adapter.disabled() if start == "new" else nullcontext():
+            logps = _computed(open_engine(model, adapter), sides, max_tokens, tell)
         try:
             write_atomically(path, save(logps, metadata={"sha256": digest}))
         except OSError as error:
@@ -188,19 +202,14 @@ def refer(
 
 
 def _computed(
-    engine: Engine,
-    adapter: Adapter,
-    sides: Mapping[str, Sequence[EncodedPair]],
-    max_tokens: int,
-    tell: Callable[[int, int], None],
+    engine: Engine, sides: Mapping[str, Sequence[EncodedPair]], max_tokens: int, tell: Callable[[int, int], None]
 ) -> dict[str, Tensor]:
     total = sum(map(len, sides.values()))
     logps: dict[str, Tensor] = {}
-    with adapter.disabled():
-        for side, pairs in sides.items():
-            # Side by side, so that the validation pairs are parted as they are when the loss is measured on them.
-            before = sum(map(len, logps.values()))
-            logps[side] = answer_logps(engine, pairs, max_tokens, progress=partial(_offset, tell, before, total))
+    for side, pairs in sides.items():
+        # Side by side, so that the validation pairs are parted as they are when the loss is measured on them.
+        before = sum(map(len, logps.values()))
+        logps[side] = answer_logps(engine, pairs, max_tokens, progress=partial(_offset, tell, before, total))
     return logps
 
 
