@@ -14,7 +14,7 @@ import luthier
 from luthier import sdk
 from luthier.errors import DataError, Interrupted, ModelError, RecipeError
 from luthier.runs import Event, RunFolder, read_lines
-from luthier.stages import stopping
+from luthier.stages import stopping, training
 
 pytestmark = pytest.mark.unit
 SYSTEM = "Answer with the capital."
@@ -298,3 +298,45 @@ def test_a_second_ctrl_c_stops_at_once(heard):
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert "again" in heard[0].message
+
+
+def test_a_run_from_an_earlier_adapter_that_died_before_its_first_checkpoint_starts_from_it_again(
+    data, settings, tmp_path, monkeypatch
+):
+    sdk.train(data, out=tmp_path / "earlier", overrides=settings)
+    given = settings | {"adapter.start_from": str(tmp_path / "earlier/adapter"), "seed": 2}
+    luthier.finetune(data, out=tmp_path / "whole", overrides=given)
+
+    def die(*_args: object) -> None:
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("luthier.train.training.save_checkpoint", die)
+        with pytest.raises(RuntimeError, match="killed"):
+            luthier.finetune(data, out=tmp_path / "parts", overrides=given)
+    assert [folder.name[:4] for folder in (tmp_path / "parts/checkpoints").iterdir()] == ["best"]
+    luthier.finetune(resume=tmp_path / "parts")
+    name = "adapter/adapter_model.safetensors"
+    assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_run_with_a_checkpoint_no_longer_needs_the_adapter_it_started_from(data, settings, tmp_path, monkeypatch):
+    import shutil
+
+    sdk.train(data, out=tmp_path / "earlier", overrides=settings)
+    given = settings | {"adapter.start_from": str(tmp_path / "earlier/adapter"), "train.checkpoint_every_s": 0}
+    luthier.finetune(data, out=tmp_path / "whole", overrides=given)
+    real = training.train
+
+    def stopped(*args, **kwargs):
+        asked = iter(range(1, 100))
+        return real(*args, **kwargs | {"stop_requested": lambda: next(asked) >= 2})
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "train", stopped)
+        with pytest.raises(Interrupted):
+            luthier.finetune(data, out=tmp_path / "parts", overrides=given)
+    shutil.rmtree(tmp_path / "earlier")
+    luthier.finetune(resume=tmp_path / "parts")
+    name = "adapter/adapter_model.safetensors"
+    assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

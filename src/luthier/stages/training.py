@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 import torch
@@ -26,11 +26,11 @@ from luthier.report.schema import DataSummary, LossPoint, TrainingSummary
 from luthier.runs import Event, Listener, RunFolder, read_lines, sha256_file, write_atomically
 from luthier.stages.preparing import Prepared, method_of
 from luthier.stages.stopping import stop_switch
-from luthier.train.checkpoint import Progress
+from luthier.train.checkpoint import Progress, has_checkpoint
 from luthier.train.encode import Encoded, encode_examples, encode_pairs
 from luthier.train.loop import TrainSettings, train
 from luthier.train.objective import ANSWERS, Objective
-from luthier.train.preference import Preferences, refer
+from luthier.train.preference import Preferences, Start, refer
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +85,8 @@ def train_stage(run: RunFolder, recipe: Recipe, prepared: Prepared, listener: Li
     _note_before_first_step(run, recipe, choices, folder, tokens, listener)
 
     model = load_model(folder, recipe.model.dtype, chat, quantization=recipe.model.quantization)  # type: ignore[arg-type]
-    # A resumed run takes its weights from its checkpoint: the adapter it started from may be gone.
-    started = None if run.checkpoints.exists() else recipe.adapter.start_from
-    adapter = start_adapter(
-        model.network, lora_config(recipe), seed=recipe.seed, start_from=Path(started) if started else None
-    )
+    started = _start_folder(run, recipe)
+    adapter = start_adapter(model.network, lora_config(recipe), seed=recipe.seed, start_from=started)
     trainable, everything = num_parameters(model.network)
     line = f"trainable params: {trainable:,} || all params: {everything:,} || trainable%: {100 * trainable / everything:.4f}"
     listener(Event("message", line, {"trainable": trainable, "all": everything}))
@@ -98,7 +95,8 @@ def train_stage(run: RunFolder, recipe: Recipe, prepared: Prepared, listener: Li
     with stop_switch(listener) as stop_requested:
         steps = settings.total_steps(len(tokens.train.encoded))
         listener(Event("stage", f"Training, {steps} steps", {"total_steps": steps}))
-        rows, objective = _objective(run, recipe, model, adapter, tokens, listener, stop_requested)
+        start: Start = "new" if recipe.adapter.start_from is None else "earlier" if started else "lost"
+        rows, objective = _objective(run, recipe, model, adapter, tokens, start, listener, stop_requested)
         progress = train(
             model,
             adapter,
@@ -185,12 +183,22 @@ def lora_config(recipe: Recipe) -> LoraConfig | None:
     )
 
 
+def _start_folder(run: RunFolder, recipe: Recipe) -> Path | None:
+    """Returns the adapter that training starts from; None where there is none, or where it is gone and a checkpoint holds
+    what became of it."""
+    if recipe.adapter.start_from is None:
+        return None
+    folder = Path(recipe.adapter.start_from)
+    return folder if folder.exists() or not has_checkpoint(run.checkpoints) else None
+
+
 def _objective(
     run: RunFolder,
     recipe: Recipe,
     model: LoadedModel,
     adapter: Adapter,
     tokens: _Tokens,
+    start: Start,
     listener: Listener,
     stop_requested: Callable[[], bool],
 ) -> tuple[dict[str, list[Any]], Objective[Any]]:
@@ -200,9 +208,6 @@ def _objective(
         return sides, ANSWERS
     manifest = run.read_manifest()
     weights = manifest["base_model_sha256"], manifest.get("started_from_sha256")
-    start: Literal["new", "earlier", "lost"] = "new"
-    if recipe.adapter.start_from:
-        start = "lost" if run.checkpoints.exists() else "earlier"
     referred = refer(
         model,
         adapter,

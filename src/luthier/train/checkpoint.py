@@ -83,6 +83,11 @@ def save_checkpoint(folder: Path, adapter: Adapter, optimizer: torch.optim.Optim
             disk.remove(old)
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether there is a checkpoint to go on from."""
+    return next(folder.glob("step-*"), None) is not None
+
+
 def save_best(folder: Path, adapter: Adapter, step: int) -> None:
     """Writes `folder/best-N`.
 

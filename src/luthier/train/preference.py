@@ -34,6 +34,8 @@ from luthier.train.batch import flatten, parts_of_step
 from luthier.train.encode import EncodedPair
 from luthier.train.engine import Engine, open_engine
 
+Start = Literal["new", "earlier", "lost"]
+"""Whether the adapter is new before the first step, an earlier one, or an earlier one that is at hand no more."""
 REFERENCE = "reference.safetensors"
 """The file in a run's data folder that keeps what the base gives each answer."""
 
@@ -139,7 +141,7 @@ def refer(
     base: str,
     max_tokens: int,
     listener: Listener,
-    start: Literal["new", "earlier", "lost"] = "new",
+    start: Start = "new",
     stop_requested: Callable[[], bool] = lambda: False,
 ) -> dict[str, list[ReferredPair]]:
     """Returns the pairs of each side with what the base gives their answers, computed once and kept in the run.
@@ -153,8 +155,7 @@ def refer(
         base: names the base's weights and their type, which the file belongs to.
         max_tokens: computed at once.
         listener: hears how far it is.
-        start: whether the adapter is new, so that the base alone is asked, or an earlier one, which takes part; `lost`
-            where that one is at hand no more.
+        start: a new adapter is switched off, so that the base alone is asked; an earlier one takes part.
         stop_requested: whether to stop at the next part.
 
     Raises:
