@@ -5,6 +5,7 @@ python benchmarks/exploding.py
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import tempfile
@@ -20,6 +21,7 @@ def main() -> None:
     from luthier.model.loader import load_model, resolve_dtype
     from luthier.model.lora import LoraConfig, attach
     from luthier.model.sources import pull
+    from luthier.recipe import TrainRecipe
     from luthier.runs import RunFolder, no_listener, read_lines
     from luthier.train import training
     from luthier.train.loop import train
@@ -34,22 +36,19 @@ def main() -> None:
     adapter = attach(model.network, LoraConfig(r=16, lora_alpha=32), seed=1)
     start = adapter.state()
     print(f"guessing: {math.log(len(model.network.get_output_embeddings().weight)):.2f}")
+    recipe = TrainRecipe(
+        n_epochs=1,
+        learning_rate=RATES[0],  # the others are past what a recipe takes, or near it
+        batch_size=4,
+        schedule="constant",
+        warmup_ratio=0.0,
+        early_stopping_patience=None,
+        max_steps=20,
+        checkpoint_every_s=1e9,
+    )
     for rate in RATES:
         adapter.load_state(start)
-        settings = TrainSettings(
-            n_epochs=1,
-            learning_rate=rate,
-            batch_size=4,
-            max_batch_tokens=4096,
-            schedule="constant",
-            warmup_ratio=0.0,
-            weight_decay=0.0,
-            max_grad_norm=1.0,
-            early_stopping_patience=None,
-            max_steps=20,
-            checkpoint_every_s=1e9,
-            seed=1,
-        )
+        settings = dataclasses.replace(TrainSettings.from_recipe(recipe, seed=1), learning_rate=rate)
         with tempfile.TemporaryDirectory() as path:
             run = RunFolder(path)
             try:

@@ -21,6 +21,7 @@ def main() -> None:
     from luthier.model.loader import load_model, resolve_dtype
     from luthier.model.lora import LoraConfig, attach
     from luthier.model.sources import pull
+    from luthier.recipe import TrainRecipe
     from luthier.runs import RunFolder, no_listener, read_lines
     from luthier.train.loop import train
     from luthier.train.settings import TrainSettings
@@ -47,21 +48,15 @@ def main() -> None:
         told = []
         for window in WINDOWS:
             adapter.load_state(start)
-            settings = TrainSettings(
+            recipe = TrainRecipe(
                 n_epochs=asked.epochs,
                 learning_rate=1.3e-3,
                 batch_size=8,
-                max_batch_tokens=4096,
-                schedule="linear",
-                warmup_ratio=0.05,
-                weight_decay=0.0,
-                max_grad_norm=1.0,
                 early_stopping_patience=None,
-                max_steps=None,
                 checkpoint_every_s=1e9,
-                seed=seed,
                 length_window=window,
             )
+            settings = TrainSettings.from_recipe(recipe, seed=seed)
             with tempfile.TemporaryDirectory() as path:
                 run = RunFolder(path)
                 sides = rows[: asked.train], rows[asked.train :]

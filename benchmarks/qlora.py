@@ -79,6 +79,7 @@ def measure(arguments: argparse.Namespace) -> dict:
     from luthier.model.loader import base_bytes, load_model, resolve_dtype
     from luthier.model.lora import LoraConfig, attach
     from luthier.model.sources import pull
+    from luthier.recipe import TrainRecipe
     from luthier.runs import RunFolder, no_listener, read_lines
     from luthier.train.engine import open_engine
     from luthier.train.gradient_check import check_quantized_gradient
@@ -99,20 +100,14 @@ def measure(arguments: argparse.Namespace) -> dict:
     model = load_model(folder, dtype, chat, quantization=kind)
     load_s, loaded_mb = time.perf_counter() - started, anonymous_mb() - before_mb
     adapter = attach(model.network, LoraConfig(r=16, lora_alpha=32), seed=seed)
-    settings = TrainSettings(
+    recipe = TrainRecipe(
         n_epochs=arguments.epochs,
         learning_rate=LEARNING_RATE,
         batch_size=8,
-        max_batch_tokens=4096,
-        schedule="linear",
-        warmup_ratio=0.05,
-        weight_decay=0.0,
-        max_grad_norm=1.0,
         early_stopping_patience=None,
-        max_steps=None,
         checkpoint_every_s=1e9,
-        seed=seed,
     )
+    settings = TrainSettings.from_recipe(recipe, seed=seed)
     with tempfile.TemporaryDirectory() as path:
         run = RunFolder(path)
         progress = train(model, adapter, parts["train"], parts["valid"], settings, run, listener=no_listener)

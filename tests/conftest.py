@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -59,32 +60,46 @@ def tiny_tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_model_folder(tiny_tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random two-layer Llama with grouped queries, in Hugging Face's layout."""
+def make_tiny_model(tiny_tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes a random two-layer Llama with grouped queries, in Hugging Face's layout; its matrices may be scaled."""
     import shutil
 
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    folder = tmp_path_factory.mktemp("tiny-model")
-    torch.manual_seed(7)
-    config = LlamaConfig(
-        vocab_size=260,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=2,
-        tie_word_embeddings=True,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    for file in tiny_tokenizer_folder.iterdir():
-        shutil.copy(file, folder)
-    return folder
+    def make(*, seed: int, width: int, scale: float = 1.0) -> Path:
+        folder = tmp_path_factory.mktemp("tiny-model")
+        torch.manual_seed(seed)
+        config = LlamaConfig(
+            vocab_size=260,
+            hidden_size=width,
+            intermediate_size=2 * width,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=512,
+            bos_token_id=1,
+            eos_token_id=2,
+            pad_token_id=2,
+            tie_word_embeddings=True,
+        )
+        network = LlamaForCausalLM(config)
+        with torch.no_grad():
+            for parameter in network.parameters():
+                if parameter.ndim == 2:
+                    parameter.mul_(scale)
+        network.save_pretrained(folder)
+        for file in tiny_tokenizer_folder.iterdir():
+            shutil.copy(file, folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_model_folder(make_tiny_model: Callable[..., Path]) -> Path:
+    """A random two-layer Llama with grouped queries, in Hugging Face's layout."""
+    return make_tiny_model(seed=7, width=32)
 
 
 @pytest.fixture(scope="session")

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from stage_rows import write
 
 from luthier import sdk
 from luthier.evaluate.statistics import detectable_gain
 
 pytestmark = pytest.mark.unit
-
-
-def write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
 
 
 def rows(count: int) -> list[dict[str, Any]]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
 import pytest
+from stage_rows import PLACES, write
 
 import luthier
 from luthier import sdk
@@ -16,7 +16,6 @@ from luthier.stages import training
 from luthier.train.preference import REFERENCE
 
 pytestmark = pytest.mark.unit
-PLACES = [f"{a}{b}{c}" for a in ("Bor", "Kal", "Mir", "Tos") for b in ("an", "el", "ud") for c in ("ia", "ova", "mark")]
 TOOLS = [{"type": "function", "function": {"name": "look_up", "parameters": {"type": "object", "properties": {}}}}]
 
 
@@ -39,27 +38,14 @@ def chats() -> list[dict[str, object]]:
     return [{"messages": [*row["input"]["messages"], *row["preferred_output"]]} for row in pairs()]
 
 
-def write(path: Path, records: list[dict[str, object]]) -> Path:
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    return path
-
-
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     return write(tmp_path / "pairs.jsonl", pairs())
 
 
 @pytest.fixture
-def settings(tiny_model_folder: Path) -> dict[str, object]:
-    return {
-        "model.base": str(tiny_model_folder),
-        "model.dtype": "float32",
-        "adapter.r": 4,
-        "train.n_epochs": 3,
-        "train.batch_size": 8,
-        "train.learning_rate": 0.01,
-        "evaluate.max_new_tokens": 8,
-    }
+def settings(settings: dict[str, object]) -> dict[str, object]:
+    return settings | {"train.n_epochs": 3, "evaluate.max_new_tokens": 8}
 
 
 def test_preference_rows_become_a_run_with_a_verdict(data, settings, tmp_path):

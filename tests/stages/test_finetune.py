@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from stage_rows import PLACES, write
 
 import luthier
 from luthier import sdk
@@ -18,7 +19,6 @@ from luthier.stages import stopping, training
 
 pytestmark = pytest.mark.unit
 SYSTEM = "Answer with the capital."
-PLACES = [f"{a}{b}{c}" for a in ("Bor", "Kal", "Mir", "Tos") for b in ("an", "el", "ud") for c in ("ia", "ova", "mark")]
 
 
 def rows(count: int = len(PLACES)) -> list[dict[str, object]]:
@@ -34,27 +34,9 @@ def rows(count: int = len(PLACES)) -> list[dict[str, object]]:
     ]
 
 
-def write(path: Path, records: list[dict[str, object]]) -> Path:
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    return path
-
-
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     return write(tmp_path / "capitals.jsonl", rows())
-
-
-@pytest.fixture
-def settings(tiny_model_folder: Path) -> dict[str, object]:
-    return {
-        "model.base": str(tiny_model_folder),
-        "model.dtype": "float32",
-        "adapter.r": 4,
-        "train.n_epochs": 2,
-        "train.batch_size": 8,
-        "train.learning_rate": 0.01,
-        "evaluate.max_new_tokens": 16,
-    }
 
 
 @pytest.fixture

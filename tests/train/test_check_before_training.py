@@ -10,7 +10,7 @@ import torch
 from luthier.errors import ModelError
 from luthier.model.lora import LoraConfig, attach
 from luthier.train.engine import open_engine
-from luthier.train.loop import check_against_transformers
+from luthier.train.exactness import check_against_transformers
 
 pytestmark = pytest.mark.unit
 

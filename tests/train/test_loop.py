@@ -146,8 +146,9 @@ def _rates_of(settings, total):
 class Poisoned(Answers):
     """The loss of answers, with a fault in one row from some time on."""
 
-    def __init__(self, place: str, after: int, *, loss=None, gradient=None, error=None):
+    def __init__(self, place: str, after: int, *, adapter=None, loss=None, gradient=None, error=None):
         self._place, self._after, self._loss, self._gradient, self._error = place, after, loss, gradient, error
+        self._adapter = adapter
         self.calls = 0
 
     def accumulate(self, engine, rows, total):
@@ -159,7 +160,7 @@ class Poisoned(Answers):
             if self._loss is not None:
                 sums["loss"] = self._loss * sum(row.num_trained for row in rows)
             if self._gradient is not None:
-                engine._adapter.flat.grad[0] = self._gradient
+                self._adapter.flat.grad[0] = self._gradient
         return sums
 
 
@@ -169,7 +170,7 @@ class Poisoned(Answers):
 def test_a_loss_that_is_not_finite_names_its_row_and_keeps_what_was_good(fresh, rows, settings, tmp_path, fault):
     model, adapter = fresh()
     run = RunFolder(tmp_path)
-    objective = Poisoned(rows[2].place, 6, **fault)
+    objective = Poisoned(rows[2].place, 6, adapter=adapter, **fault)
     always = dataclasses.replace(settings, checkpoint_every_s=0.0)
     with pytest.raises(TrainError, match=r"words\.jsonl:3\b") as caught:
         train(model, adapter, rows[:11], rows[11:], always, run, listener=no_listener, objective=objective)

@@ -191,7 +191,6 @@ class _Waiting:
     """A row that is to be judged together with others."""
 
     item: RawRow
-    row: dict[str, Any] | None
     conversation: Conversation | None
     problems: list[Problem]
 
@@ -219,18 +218,18 @@ class Judge:
         if isinstance(item, Remark):
             self._report.about_files.add(item.file, item.line, [item.problem])
         elif item.plain and self._takes_plain and item.value is not None:
-            self._wait(item, item.value, Conversation(item.value, PLAIN_CHAT, item.value["messages"]), [])
+            self._wait(item, Conversation(item.value, PLAIN_CHAT, item.value["messages"]), [])
         else:
             row, problems = self._mapped(item)
             found = recognise(row) if row is not None else None
             if row is None or found is None:
-                self._wait(item, None, None, problems)
+                self._wait(item, None, problems)
                 return
             problems += message_problems(row, found)
             if self._questions.format not in (None, found.name) and found.is_trainable:
                 detail = f"{found.description}, not {self._questions.format} rows; {found.advice}"
                 problems.append(catalogue_file.OTHER_FORMAT.problem(detail))
-            self._wait(item, row, Conversation(row, found, found.messages or []), problems)
+            self._wait(item, Conversation(row, found, found.messages or []), problems)
 
     def _mapped(self, item: RawRow) -> tuple[dict[str, Any] | None, list[Problem]]:
         """Returns a row with its columns made into messages where that was asked for, and what is wrong with it so far."""
@@ -241,10 +240,8 @@ class Judge:
             return None, [*item.problems, mapped]
         return mapped, list(item.problems)
 
-    def _wait(
-        self, item: RawRow, row: dict[str, Any] | None, conversation: Conversation | None, problems: list[Problem]
-    ) -> None:
-        self._waiting.append(_Waiting(item, row, conversation, problems))
+    def _wait(self, item: RawRow, conversation: Conversation | None, problems: list[Problem]) -> None:
+        self._waiting.append(_Waiting(item, conversation, problems))
         self._waiting_size += len(item.source)
         if len(self._waiting) >= _ROWS_AT_ONCE or self._waiting_size >= _CHARS_AT_ONCE:
             self._judge_waiting()
@@ -274,20 +271,20 @@ class Judge:
 
     def _note(self, one: _Waiting) -> None:
         """Enters a row, once all that is wrong with it is known."""
-        report, item, row, conversation, problems = self._report, one.item, one.row, one.conversation, one.problems
+        report, item, conversation, problems = self._report, one.item, one.conversation, one.problems
         report.rows_read += 1
-        if row is not None and conversation is not None:
-            report.totals.formats[conversation.format.name] += 1
-            report.places.add(item.line, item.span, row if item.value is None else item.value)
         errors = [problem for problem in problems if problem.rule.severity == "error"] if problems else []
         if problems:
             report.about_rows.add(item.file, item.line, problems)
-        if row is not None:
+        if conversation is not None:
+            report.totals.formats[conversation.format.name] += 1
+            report.places.add(item.line, item.span, conversation.row if item.value is None else item.value)
             report.fit.add(not errors)
-        if errors or row is None or conversation is None:
+        if errors or conversation is None:
             if self._questions.keep:
                 report.rejected.append(_rejected(item, errors))
             return
+        row = conversation.row
         report.num_examples += 1
         if item.plain and len(row) == 1 and row is item.value:
             report.totals.add_plain(conversation.messages)

@@ -33,8 +33,9 @@ from luthier.stages.preparing import method_of, read_checked
 from luthier.stages.stopping import stop_switch
 from luthier.train.encode import Encoded, encode_examples, encode_pairs
 from luthier.train.engine import open_engine
-from luthier.train.loop import mean_loss
 from luthier.train.objective import ANSWERS
+from luthier.train.parts import Budget
+from luthier.train.validation import loss_on
 
 CLOSED = ("label", "json")
 """Graders that suit answers of which there is one right wording."""
@@ -152,7 +153,7 @@ def _judge_answers(
     grader = _grader(subject.recipe, subject.train_examples, subject.model.chat)
     listener(Event("stage", f"Evaluating on {len(samples):,} test rows"))
     judged, seconds = _graded(run, subject, samples, grader, listener)
-    losses = _test_losses(subject, encoded)
+    losses = _test_losses(subject, encoded, listener)
     return _Found(samples, judged["base"], judged["fine_tuned"], grader, losses, seconds)
 
 
@@ -265,12 +266,12 @@ def _grader(recipe: Recipe, train_examples: Sequence[Example], chat: ChatTokeniz
     return infer_grader([sample.target for sample in samples_of(train_examples, chat)])
 
 
-def _test_losses(subject: Subject, rows: Sequence[EncodedExample]) -> dict[str, float]:
+def _test_losses(subject: Subject, rows: Sequence[EncodedExample], listener: Listener) -> dict[str, float]:
     """Returns the mean loss of both models on the answers in the data, in nats per token."""
-    tokens = subject.recipe.train.max_batch_tokens
+    budget = Budget(subject.recipe.train.max_batch_tokens, listener)
     engine = open_engine(subject.model, subject.adapter)
     with subject.adapter.disabled():
-        base = mean_loss(engine, subject.adapter, rows, ANSWERS, tokens)
-    tuned = mean_loss(engine, subject.adapter, rows, ANSWERS, tokens)
+        base = loss_on(rows, engine, subject.adapter, ANSWERS, budget)
+    tuned = loss_on(rows, engine, subject.adapter, ANSWERS, budget)
     subject.adapter.train(False)
     return {"base": base, "fine_tuned": tuned}

@@ -28,9 +28,10 @@ from luthier.stages.preparing import Prepared, method_of
 from luthier.stages.stopping import stop_switch
 from luthier.train.checkpoint import Progress, has_checkpoint
 from luthier.train.encode import Encoded, encode_examples, encode_pairs
-from luthier.train.loop import TrainSettings, train
+from luthier.train.loop import train
 from luthier.train.objective import ANSWERS, Objective
 from luthier.train.preference import Preferences, Start, refer
+from luthier.train.settings import TrainSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,7 @@ def open_engine(
     obstacle = unsupported(model.network) or _unfused(adapter)
     if kind == "generic" or (kind == "auto" and obstacle):
         return GenericEngine(model, adapter, obstacle or "as asked")
-    return FusedEngine(model, adapter, max_tape_bytes=max_tape_bytes)
+    return FusedEngine(model, max_tape_bytes=max_tape_bytes)
 
 
 def _unfused(adapter: Adapter) -> str | None:
@@ -90,12 +90,11 @@ def _unfused(adapter: Adapter) -> str | None:
 class FusedEngine:
     """Our own forward and backward pass."""
 
-    def __init__(self, model: LoadedModel, adapter: Adapter, *, max_tape_bytes: int | None) -> None:
+    def __init__(self, model: LoadedModel, *, max_tape_bytes: int | None) -> None:
         self.name: Literal["fused", "generic"] = "fused"
         self.reason = f"{type(model.network).__name__}, kernels {native().reason}"
         self._decoder = Decoder(model.network, max_tape_bytes=max_tape_bytes)
         self._head_VD = model.network.get_output_embeddings().weight.detach()
-        self._adapter = adapter
         self.refresh()
 
     def refresh(self) -> None:

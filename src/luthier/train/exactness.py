@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from luthier.errors import ModelError
 from luthier.model.chat_template import EncodedExample
@@ -31,12 +32,7 @@ def check_against_transformers(model: LoadedModel, engine: Engine, rows: Sequenc
     """
     shortest = sorted(rows, key=len)[:2]
     with torch.inference_mode():
-        expected = 0.0
-        for row in shortest:
-            ids = torch.from_numpy(row.ids)
-            logits_TV = model.network(input_ids=ids[None], use_cache=False).logits[0].float()
-            trained = torch.from_numpy(row.trained).nonzero()[:, 0]
-            expected += float(F.cross_entropy(logits_TV[trained - 1], ids[trained], reduction="sum"))
+        expected = sum(float(reference_loss(model, row, torch.from_numpy(row.ids[row.trained]))) for row in shortest)
     ours = -float(engine.logps(flatten(shortest)).sum())
     difference = abs(ours - expected) / max(abs(expected), 1e-6)
     if not difference <= CHECK_TOLERANCE[model.dtype]:
@@ -48,3 +44,16 @@ def check_against_transformers(model: LoadedModel, engine: Engine, rows: Sequenc
             hint="Nothing was trained. Choose another base model.",
         )
     return difference
+
+
+def reference_loss(model: LoadedModel, row: EncodedExample, targets_N: Tensor) -> Tensor:
+    """Returns the summed loss of a row by transformers' own forward and torch's cross-entropy.
+
+    Args:
+        model: the network, with its adapter.
+        row: alone, without padding.
+        targets_N: the tokens to be predicted at the trained positions.
+    """
+    logits_TV = model.network(input_ids=torch.from_numpy(row.ids)[None], use_cache=False).logits[0]
+    trained_N = torch.from_numpy(row.trained).nonzero()[:, 0]
+    return F.cross_entropy(logits_TV[trained_N - 1].float(), targets_N, reduction="sum")

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from luthier.errors import ModelError
@@ -16,6 +15,7 @@ from luthier.model.lora import Adapter
 from luthier.model.quantize import by_reference
 from luthier.train.batch import flatten
 from luthier.train.engine import Engine
+from luthier.train.exactness import reference_loss
 
 GRADIENT_TOLERANCE = {"float32": 1e-2, "bfloat16": 0.25}
 """How far the gradient may lie from its reference, relative. Two ways of rounding bfloat16 were up to 0.05 apart on SmolLM2;
@@ -49,10 +49,7 @@ def check_quantized_gradient(
     with by_reference(model.network):
         targets = torch.split(batch.targets_N, [row.num_trained for row in shortest])
         for row, targets_N in zip(shortest, targets, strict=True):
-            ids_T = torch.from_numpy(row.ids)
-            logits_TV = model.network(input_ids=ids_T[None], use_cache=False).logits[0]
-            trained = torch.from_numpy(row.trained).nonzero()[:, 0]
-            loss = F.cross_entropy(logits_TV[trained - 1].float(), targets_N, reduction="sum")
+            loss = reference_loss(model, row, targets_N)
             (loss / batch.num_trained).backward()  # type: ignore[no-untyped-call]
     reference_P = _taken(adapter)
     difference = float((ours_P - reference_P).norm() / reference_P.norm())

@@ -14,13 +14,9 @@ from luthier.model.loader import LoadedModel
 from luthier.model.lora import Adapter
 from luthier.runs import Listener, RunFolder
 from luthier.train.checkpoint import Progress, load_best
-from luthier.train.exactness import check_against_transformers
 from luthier.train.objective import ANSWERS, Objective
 from luthier.train.settings import TrainSettings
 from luthier.train.training import Training
-from luthier.train.validation import mean_loss
-
-__all__ = ["TrainSettings", "check_against_transformers", "mean_loss", "train"]
 
 
 def train(

@@ -71,3 +71,10 @@ class Answers:
 
 
 ANSWERS = Answers()
+_LISTED_ROWS = 10
+
+
+def listed(objective: Objective[Row], rows: Sequence[Row]) -> str:
+    """Returns the places of rows for a sentence, of many the first ones and how many more there are."""
+    more = len(rows) - _LISTED_ROWS
+    return ", ".join(map(objective.place, rows[:_LISTED_ROWS])) + (f" and {more} more" if more > 0 else "")

@@ -12,11 +12,9 @@ import torch
 from luthier.errors import TrainError
 from luthier.model.lora import Adapter
 from luthier.train.engine import Engine
-from luthier.train.objective import Objective
+from luthier.train.objective import Objective, listed
 from luthier.train.parts import Budget, sum_in_parts
 from luthier.train.settings import TrainSettings
-
-_LISTED_ROWS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +84,12 @@ class Stepper:
             if is_bad(loss, float(self.adapter.flat.grad.norm())):
                 bad.append(row)
         self.adapter.zero_grad()
-        listed = ", ".join(map(self.objective.place, (bad or rows)[:_LISTED_ROWS]))
-        more = len(bad or rows) - _LISTED_ROWS
-        listed += f" and {more} more" if more > 0 else ""
+        places = listed(self.objective, bad or rows)
         if not bad:
-            return f"no row of that step gives this on its own; its rows are {listed}"
+            return f"no row of that step gives this on its own; its rows are {places}"
         if len(bad) == len(rows):
-            return f"every row of that step gives this on its own, so the adapter has left its course: {listed}"
-        return f"it comes from {listed}"
+            return f"every row of that step gives this on its own, so the adapter has left its course: {places}"
+        return f"it comes from {places}"
 
     def _start(self, step: int) -> None:
         self.adapter.zero_grad()

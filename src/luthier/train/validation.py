@@ -8,29 +8,9 @@ from typing import Any
 
 from luthier.errors import TrainError
 from luthier.model.lora import Adapter
-from luthier.runs import Listener, no_listener
 from luthier.train.engine import Engine
-from luthier.train.objective import Objective
+from luthier.train.objective import Objective, listed
 from luthier.train.parts import Budget, sum_in_parts
-
-_LISTED_ROWS = 10
-
-
-def mean_loss(
-    engine: Engine,
-    adapter: Adapter,
-    rows: Sequence[Any],
-    objective: Objective[Any],
-    max_tokens: int,
-    *,
-    listener: Listener = no_listener,
-) -> float:
-    """Returns the mean loss over all rows.
-
-    Raises:
-        TrainError: as `loss_on`.
-    """
-    return loss_on(rows, engine, adapter, objective, Budget(max_tokens, listener))
 
 
 def loss_on(rows: Sequence[Any], engine: Engine, adapter: Adapter, objective: Objective[Any], budget: Budget) -> float:
@@ -47,11 +27,10 @@ def loss_on(rows: Sequence[Any], engine: Engine, adapter: Adapter, objective: Ob
     sums = sum_in_parts(rows, objective, measure, budget)
     loss = sums["loss"] / sums["count"]
     if not math.isfinite(loss):
-        places = [objective.place(row) for row in rows if not math.isfinite(measure([row])["loss"])]
-        more = f" and {len(places) - _LISTED_ROWS} more" if len(places) > _LISTED_ROWS else ""
+        bad = [row for row in rows if not math.isfinite(measure([row])["loss"])]
         raise TrainError(
             f"The loss on rows that are not trained on is {loss}; it comes from "
-            f"{', '.join(places[:_LISTED_ROWS]) or 'no single row'}{more}.",
+            f"{listed(objective, bad) or 'no single row'}.",
             code="loss_not_finite",
             param="train.learning_rate",
             hint="Look at these rows, or lower train.learning_rate. The last good checkpoint stands.",

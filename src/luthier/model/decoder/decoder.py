@@ -106,7 +106,7 @@ class Decoder:
     def pack(self) -> None:
         """Takes over the adapters' present values; to be called when they changed."""
         for layer in self._layers[self._first :]:
-            for linear in (layer.qkv, layer.out, layer.gate_up, layer.down):
+            for linear in layer.linears:
                 linear.pack()
 
     @torch.no_grad()
@@ -131,7 +131,7 @@ class Decoder:
         tape_bytes = len(ids_T) * self.tape_bytes_a_token
         recompute = self._max_tape_bytes is not None and tape_bytes > self._max_tape_bytes
         for layer in self._layers[self._first :]:
-            for linear in (layer.qkv, layer.out, layer.gate_up, layer.down):
+            for linear in layer.linears:
                 linear.draw()
         x_TD = self._embed(ids_T).float()
         cosine, sine = self._rotary(x_TD[None, :1], position_ids=positions_T[None])

@@ -56,9 +56,14 @@ class Layer:
     window: int | None
 
     @property
+    def linears(self) -> tuple[FusedLinear, ...]:
+        """Its products, in the order in which they are computed."""
+        return self.qkv, self.out, self.gate_up, self.down
+
+    @property
     def adapted(self) -> bool:
         """Whether anything in the layer is trained."""
-        return any(linear.adapted for linear in (self.qkv, self.out, self.gate_up, self.down))
+        return any(linear.adapted for linear in self.linears)
 
     def tape_bytes_a_token(self, width: int, itemsize: int) -> int:
         """Returns what the backward pass keeps for each token: inputs of norms in float32, of products in their type."""
@@ -66,7 +71,7 @@ class Layer:
         if self.query_norm_K is not None:
             heads *= 2
         products = 2 * width + heads + self.num_heads * self.head_width + 3 * inner
-        adapters = sum(linear.num_kept for linear in (self.qkv, self.out, self.gate_up, self.down))
+        adapters = sum(linear.num_kept for linear in self.linears)
         return 4 * 2 * width + itemsize * (products + adapters)
 
 
