@@ -61,6 +61,8 @@ def _luthier(*groups: str) -> Callable[[argparse.Namespace], Work]:
     """Returns `luthier check` for some groups or codes, or for all."""
 
     def prepare(arguments: argparse.Namespace) -> Work:
+        import jsonschema_rs  # noqa: F401 - the check imports it with the first tools that it meets
+
         from luthier.data.check import check_files
         from luthier.data.rules.catalogue import CODES
 

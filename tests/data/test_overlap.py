@@ -32,7 +32,7 @@ def together(examples: list[Example]) -> set[frozenset[int]]:
     """The groups as sets of lines."""
     groups: dict[int, set[int]] = {}
     grouping = group_examples(examples)
-    for example, group in zip(examples, grouping.groups, strict=True):
+    for example, group in zip(examples, grouping.groups.tolist(), strict=True):
         groups.setdefault(group, set()).add(example.line)
     assert grouping.num_groups == len(groups)
     return {frozenset(lines) for lines in groups.values()}
@@ -168,7 +168,7 @@ def test_edited_copies_join_their_originals_in_a_set_of_templates() -> None:
     said = fillings.rows(1500)
     copies = [(edited(user, 0.03, source), answer) for user, answer in said[:100]]
     rows = [Example(dialogue(*texts), "f", line) for line, texts in enumerate([*said, *copies], 1)]
-    groups = group_examples(rows).groups
+    groups = group_examples(rows).groups.tolist()
     assert sum(groups[number] == groups[1500 + number] for number in range(100)) >= 98
     assert len(set(groups[:1500])) >= 0.97 * 1500
     overlap = find_overlap(rows[:1500], rows[1500:])
@@ -198,7 +198,7 @@ def test_any_text_can_be_grouped(examples: MakeExamples) -> None:
     odd.append({"messages": [{"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f"}}]}]})
     assert group_examples(examples(odd)).num_groups == len(odd)
     assert find_overlap(examples(odd[:2]), examples(odd[2:])) == []
-    assert group_examples([]).groups == []
+    assert group_examples([]).groups.tolist() == []
 
 
 def test_overlap_names_both_places_and_the_kind(rows: Rows, row: MakeRow) -> None:

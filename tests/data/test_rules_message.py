@@ -1,19 +1,15 @@
 from __future__ import annotations
 
 import copy
-import json
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 from any_rows import ROW
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from luthier.data.cleaning.fixes_message import fix_messages
 from luthier.data.findings import Problem
-from luthier.data.rules.plain_rows import is_plain_chat, is_plain_tool_chat
 from luthier.data.rules.rules_message import message_problems
 from luthier.data.shapes.formats import recognise
 from luthier.data.shapes.wording import MAX_KEYS
@@ -372,62 +368,11 @@ def test_an_empty_answer_of_another_shape_is_said_beside_its_shape() -> None:
 
 @given(row=ROW)
 @settings(max_examples=400, deadline=None)
-def test_no_row_breaks_a_rule_and_a_plain_row_breaks_none(row: dict[str, Any]) -> None:
+def test_no_row_breaks_a_rule(row: dict[str, Any]) -> None:
     before = copy.deepcopy(row)
     found = list(message_problems(row, recognise(row)))
     assert row == before
     assert all(len(problem.detail) < 400 for problem in found if problem.rule.code != "unknown-format")
-    if is_plain_chat(row) or is_plain_tool_chat(row):
-        assert found == []
-
-
-@given(
-    roles=st.lists(st.sampled_from(["system", "developer", "user", "assistant", "tool", "x"]), max_size=6),
-    empty=st.booleans(),
-)
-@settings(max_examples=400, deadline=None)
-def test_plain_rows_are_those_without_a_word_to_say(roles: list[str], empty: bool) -> None:
-    messages = [{"role": role, "content": " " if empty else "x"} for role in roles]
-    row = {"messages": messages}
-    assert is_plain_chat(row) == (row_codes(row) == [])
-
-
-def test_the_same_message_object_twice_is_not_plain() -> None:
-    assert not is_plain_chat({"messages": [SYSTEM, SYSTEM, USER, ANSWER]})
-    assert not is_plain_chat({"messages": [USER, ANSWER], "id": 1})
-    assert is_plain_chat({"messages": [SYSTEM, USER, ANSWER, USER, ANSWER]})
-
-
-_TURNS = st.sampled_from([
-    SYSTEM, USER, ANSWER, RESULT, {**RESULT, "name": "look"}, {**RESULT, "tool_call_id": "c2"}, {**RESULT, "content": None},
-    asking(call()), asking(call(), call(id="c2")), asking(call(), call()), asking(call("{")), asking(call("[]")), asking(),
-    asking(call(name="find")), asking(call('{"a": 1}')), {**asking(call()), "content": ""}, {**asking(call()), "weight": 0},
-    {"role": "assistant", "tool_calls": [call()]}, {"role": "user", "content": None, "tool_calls": [call()]},
-])  # fmt: skip
-_SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}}
-_DECLARED = st.sampled_from([TOOLS, [], [*TOOLS, *TOOLS], [{"function": {"name": "look"}}],
-                             [{"type": "function", "function": {"name": "look", "parameters": _SCHEMA}}]])  # fmt: skip
-
-
-@given(turns=st.lists(_TURNS, max_size=5), first=st.sampled_from([[], [USER], [SYSTEM, USER]]), tools=_DECLARED)
-@settings(max_examples=1000, deadline=None)
-def test_plain_rows_with_tools_are_without_a_word_to_say(turns: list[Any], first: list[Any], tools: list[Any]) -> None:
-    row = {"messages": [*first, *turns], "tools": tools}
-    if is_plain_tool_chat(row):
-        assert row_codes(row) == []
-        assert recognise(row).messages is row["messages"]
-
-
-def test_a_call_with_its_result_is_plain() -> None:
-    assert is_plain_tool_chat({"messages": [SYSTEM, USER, asking(call()), RESULT, ANSWER], "tools": TOOLS})
-    assert is_plain_tool_chat({"messages": [USER, ANSWER, USER, asking(call(), call(id="c2"))], "tools": TOOLS})
-    assert not is_plain_tool_chat({"messages": [USER, asking(call()), ANSWER], "tools": TOOLS})
-    assert not is_plain_tool_chat({"messages": [USER, asking(call(name="find")), RESULT, ANSWER], "tools": TOOLS})
-
-
-def test_real_clean_rows_are_plain(public_data: Path) -> None:
-    rows = [json.loads(line) for line in (public_data / "banking77-intent" / "train.jsonl").read_text().splitlines()]
-    assert all(is_plain_chat(row) for row in rows)
 
 
 def row_end(row: dict[str, Any]) -> dict[str, Any]:

@@ -51,7 +51,8 @@ class CheckResult:
         rows_read: how many rows the files hold, broken ones included.
         num_examples, num_rejected: the rows without and with an error.
         summary: numbers about the examples: rows, formats, turns, roles, lengths, labels.
-        examples: the rows without an error, in the order of the files, where they were kept.
+        examples: the rows without an error, in the order of the files, where they were kept: each is read from its file
+            when it is asked for.
         rejected: the rows with an error, where they were kept.
     """
 
@@ -60,7 +61,7 @@ class CheckResult:
     rows_read: int
     num_examples: int
     summary: dict[str, Any]
-    examples: list[Example] = field(default_factory=list)
+    examples: Sequence[Example] = ()
     rejected: list[RejectedRow] = field(default_factory=list)
 
     @property
@@ -106,8 +107,7 @@ def check_files(
         column_map: how the columns of flat rows become messages.
         held_out: rows that must not be among these.
         look: looks at the examples once more at the end.
-        keep: whether the result holds the examples and the rejected rows; otherwise a file of any size is checked in
-            little memory.
+        keep: whether the result holds the rejected rows, and of each example where it stands.
         workers: processes; by default one for each processor, and none for small files.
         on_ray: whether Ray judges the rows, on as many machines as its cluster has.
         param: the recipe path or option that named the files, for errors.
@@ -119,7 +119,7 @@ def check_files(
     """
     questions = Questions(codes, row_format, column_map, held_out, keep)
     with judged(paths, questions, workers=workers, on_ray=on_ray, param=param) as found:
-        return _result(found, minimum, codes, look)
+        return _result(found, minimum, codes, look, keep=keep)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +186,7 @@ def _judge_source(source: Source, pool: Pool, report: BlockReport, store: RowSto
         report.about_files.add(remark.file, remark.line, [remark.problem])
 
 
-def _result(found: Judged, minimum: int, codes: frozenset[str], look: Look | None) -> CheckResult:
+def _result(found: Judged, minimum: int, codes: frozenset[str], look: Look | None, *, keep: bool) -> CheckResult:
     files, report, store = found.files, found.report, found.rows
     count = report.num_examples
     about_set = [finding for rule in report.set_rules for finding in rule.findings(store)]
@@ -204,7 +204,7 @@ def _result(found: Judged, minimum: int, codes: frozenset[str], look: Look | Non
         rows_read=report.rows_read,
         num_examples=count,
         summary={**_summary(report), **more_summary},
-        examples=report.examples,
+        examples=store.examples(np.flatnonzero(report.fit.values())) if keep else (),
         rejected=report.rejected,
     )
 

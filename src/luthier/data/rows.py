@@ -21,6 +21,7 @@ import numpy.typing as npt
 import orjson
 
 from luthier.data.chat import Message, content_text, is_trained
+from luthier.data.rows_on_disk import PLACE, Files, RowsOnDisk
 from luthier.data.shapes.columns import ColumnMap
 from luthier.data.shapes.formats import Format, recognise
 from luthier.data.twins.likeness import normalised
@@ -332,6 +333,17 @@ class RowStore:
             self._reader = RowReader(paths, str(self._scratch() / "places.npy"), self._column_map)
             self._closing.callback(self._reader.close)
         return self._reader
+
+    def examples(self, numbers: npt.NDArray[np.int64]) -> RowsOnDisk:
+        """Returns rows as examples. Their files are held open, so that they can be read when the store is closed, too."""
+        self.reader()
+        held = self._place.values()[numbers]
+        places = np.empty(len(numbers), PLACE)
+        places["file"], places["offset"], places["size"] = held.T
+        places["name"], places["line"] = self.file.values()[numbers], self.line.values()[numbers]
+        files = Files([*self._paths, self._scratch() / "rows"])
+        files.hold(np.unique(places["file"]).tolist())
+        return RowsOnDisk(files, self.files, places, self._column_map)
 
     def moved_out(self, name: str, column: Column) -> npt.NDArray[Any]:
         """Returns a column's numbers; where other processes work on them, they lie in a file that all of them see."""

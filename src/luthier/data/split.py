@@ -7,22 +7,29 @@ each side gets its share of every label. The split depends on the seed and on th
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+import itertools
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import orjson
 
 from luthier.data.chat import Example
 from luthier.data.findings import RejectedRow, counted
-from luthier.data.rows import Conversation
+from luthier.data.rows import Conversation, Digests
+from luthier.data.rows_on_disk import Files, Numbers, RowsOnDisk, chosen, known_as, lines_between
 from luthier.data.rules.rules_answers import AnswerForms
 from luthier.data.shapes.formats import recognise
 from luthier.data.twins.overlap import group_examples
 from luthier.errors import DataError
 from luthier.runs import write_atomically
 
+_SIDES = ("train", "validation", "test")
+_ROWS_AT_ONCE = 1024
 _TOLERANCE = 0.2
 """A side this much larger or smaller than asked for is said in the notes; so is one off by more than two rows."""
 
@@ -38,9 +45,9 @@ class Split:
         notes: what a person should know about it.
     """
 
-    train: list[Example]
-    validation: list[Example]
-    test: list[Example]
+    train: Sequence[Example]
+    validation: Sequence[Example]
+    test: Sequence[Example]
     num_groups: int
     notes: tuple[str, ...] = ()
     num_labels: int = 0
@@ -58,54 +65,71 @@ def split_examples(examples: Sequence[Example], *, validation_share: float, test
         DataError: code "too_few_groups" where the sides asked for cannot all have one.
     """
     grouping = group_examples(examples)
+    groups = grouping.groups
     shares = {"test": test_share, "validation": validation_share}
     wanted = {side: max(1, round(share * len(examples))) for side, share in shares.items() if share > 0}
     if grouping.num_groups < len(wanted) + 1:
         raise _too_few(len(examples), grouping.num_groups, wanted)
     labels = _labels(examples)
-    label_of = {id(example): label for example, label in zip(examples, labels or (), strict=False)}
-    members: dict[int, list[Example]] = defaultdict(list)
-    for example, group in zip(examples, grouping.groups, strict=True):
-        members[group].append(example)
-    # identical rows have one hash, so a group's smallest hash names it in any order of the rows
-    left = sorted(members.values(), key=lambda rows: min(_key(seed, row.content_hash) for row in rows))
-    sides: dict[str, list[Example]] = {"test": [], "validation": [], "train": []}
+    rank = _ranks(examples, seed)
+    size_of = np.bincount(groups, minlength=grouping.num_groups)
+    # identical rows have one hash, so a group's first row names it in any order of the rows
+    first = np.full(grouping.num_groups, len(examples))
+    np.minimum.at(first, groups, rank)
+    left: Numbers = np.argsort(first)
+    side_of = np.zeros(grouping.num_groups, np.int8)
     for place, (side, size) in enumerate(wanted.items()):
         sides_to_come = len(wanted) - place  # this one not counted, but train is
-        shared: list[Example] = []
+        num_shared = 0
         if labels is not None:
-            quotas = _quotas(Counter(labels), size)
-            shared, left = _fill_labels(left, quotas, label_of, keep=sides_to_come)
-        rest: list[Example] = []
-        if len(shared) < size and len(left) > sides_to_come:
-            rest, left = _fill(left, size - len(shared), keep=sides_to_come, must=not shared)
-        sides[side] = shared + rest
-    sides["train"] = [row for rows in left for row in rows]
-    ordered = {side: _ordered(rows, seed) for side, rows in sides.items()}
+            shared, left = _fill_labels(left, labels.quotas(size), _LabelsOf(groups, labels.of), keep=sides_to_come)
+            side_of[shared] = _SIDES.index(side)
+            num_shared = int(size_of[shared].sum())
+        if num_shared < size and len(left) > sides_to_come:
+            rest, left = _fill(left, size_of, size - num_shared, keep=sides_to_come, must=not num_shared)
+            side_of[rest] = _SIDES.index(side)
+    of_rows = side_of[groups]
+    order = np.argsort(rank)
+    sides = {side: order[of_rows[order] == number] for number, side in enumerate(_SIDES)}
     notes = [*grouping.notes]
     for side, size in wanted.items():
-        got = len(ordered[side])
+        got = len(sides[side])
         if abs(got - size) > max(2, _TOLERANCE * size):
             notes.append(
                 f"The {side} side has {counted(got, 'row')} where {size:,} were asked for, because rows that belong "
                 "together stay together."
             )
-    num_labels = len(set(labels)) if labels else 0
-    return Split(**ordered, num_groups=grouping.num_groups, notes=tuple(notes), num_labels=num_labels)
+    return Split(
+        **{side: chosen(examples, numbers) for side, numbers in sides.items()},
+        num_groups=grouping.num_groups,
+        notes=tuple(notes),
+        num_labels=len(labels.names) if labels is not None else 0,
+    )
 
 
-def take(examples: Sequence[Example], count: int, seed: int) -> list[Example]:
+def take(examples: Sequence[Example], count: int, seed: int) -> Sequence[Example]:
     """Returns a seeded choice of at most this many examples, whatever their order; a larger one holds the smaller."""
-    return _ordered(examples, seed)[:count]
+    return chosen(examples, np.argsort(_ranks(examples, seed))[:count])
 
 
-def write_examples(path: str | Path, examples: Iterable[Example]) -> None:
-    """Writes examples as JSONL, all or nothing.
+def write_examples(path: str | Path, examples: Sequence[Example]) -> RowsOnDisk:
+    """Writes examples as JSONL, one after another, all or nothing; returns them as they lie there, under their places.
 
     Raises:
         DataError: code "file_not_written".
     """
-    _write(Path(path), [orjson.dumps(example.row) for example in examples])
+    sizes = array("q", [0])
+
+    def lines() -> Iterator[bytes]:
+        for example in examples:
+            line = orjson.dumps(example.row) + b"\n"
+            sizes.append(len(line))
+            yield line
+
+    _write(Path(path), lines())
+    places = lines_between(np.cumsum(sizes))
+    names, places["name"], places["line"] = known_as(examples)
+    return RowsOnDisk(Files([path]), names, places)
 
 
 def write_rejected(path: str | Path, rejected: Iterable[RejectedRow], *, append: bool = False) -> None:
@@ -119,70 +143,103 @@ def write_rejected(path: str | Path, rejected: Iterable[RejectedRow], *, append:
     Raises:
         DataError: code "file_not_written".
     """
-    _write(Path(path), [orjson.dumps(row.to_json()) for row in rejected], append=append)
+    path = Path(path)
+    before = [path.read_bytes()] if append and path.exists() else []
+    _write(path, itertools.chain(before, (orjson.dumps(row.to_json()) + b"\n" for row in rejected)))
 
 
-def _labels(examples: Sequence[Example]) -> list[str] | None:
-    """Returns the label that each example's answer is, or None where the answers are no closed set of labels."""
+@dataclass(frozen=True, slots=True)
+class _Labels:
+    """The labels that answers are.
+
+    Attributes:
+        names: of the labels.
+        of: for each example the number of its label, [N].
+    """
+
+    names: list[str]
+    of: npt.NDArray[np.int32]
+
+    def quotas(self, size: int) -> list[int]:
+        """Returns how many of a side's rows each label should get: its share, the largest remainders rounded up."""
+        counts = np.bincount(self.of, minlength=len(self.names)).tolist()
+        exact = [size * count / len(self.of) for count in counts]
+        quotas = [int(share) for share in exact]
+        by_remainder = sorted(range(len(exact)), key=lambda label: (quotas[label] - exact[label], self.names[label]))
+        for label in by_remainder[: size - sum(quotas)]:
+            quotas[label] += 1
+        return quotas
+
+
+def _labels(examples: Sequence[Example]) -> _Labels | None:
+    """Returns the labels that the examples' answers are, or None where the answers are no closed set of labels."""
     forms = AnswerForms()
-    conversations = [Conversation(example.row, recognise(example.row), example.messages) for example in examples]
-    for conversation in conversations:
-        forms.add(conversation)
-    return [conversation.answer.strip() for conversation in conversations] if forms.labels() else None
+    for number, example in enumerate(examples):
+        forms.add(_conversation(example))
+        if number % _ROWS_AT_ONCE == 0:
+            forms.seal()
+    if not forms.labels():
+        return None
+    numbers: dict[str, int] = {}
+    answers = (_conversation(example).answer.strip() for example in examples)
+    of = np.fromiter((numbers.setdefault(answer, len(numbers)) for answer in answers), np.int32, len(examples))
+    return _Labels(list(numbers), of)
 
 
-def _quotas(labels: Counter[str], size: int) -> dict[str, int]:
-    """Returns how many of a side's rows each label should get: its share, the largest remainders rounded up."""
-    exact = {label: size * count / labels.total() for label, count in labels.items()}
-    quotas = {label: int(share) for label, share in exact.items()}
-    by_remainder = sorted(exact, key=lambda label: (quotas[label] - exact[label], label))
-    for label in by_remainder[: size - sum(quotas.values())]:
-        quotas[label] += 1
-    return quotas
+def _conversation(example: Example) -> Conversation:
+    return Conversation(example.row, recognise(example.row), example.messages)
 
 
-def _fill_labels(
-    groups: list[list[Example]], quotas: dict[str, int], label_of: dict[int, str], *, keep: int
-) -> tuple[list[Example], list[list[Example]]]:
-    """Returns rows up to each label's quota and the groups that are left, of which there are `keep` at least."""
-    taken: list[Example] = []
-    left: list[list[Example]] = []
-    for place, group in enumerate(groups):
-        needed = Counter(label_of[id(row)] for row in group)
-        spare = len(left) + len(groups) - place > keep
-        if spare and all(quotas.get(label, 0) >= count for label, count in needed.items()):
-            taken += group
+class _LabelsOf:
+    """The labels of the rows of each group."""
+
+    def __init__(self, groups: Numbers, of: npt.NDArray[np.int32]) -> None:
+        order = np.argsort(groups, kind="stable")
+        self._labels = of[order]
+        self._ends = np.concatenate([[0], np.cumsum(np.bincount(groups))])
+
+    def __getitem__(self, group: int) -> Counter[int]:
+        return Counter(self._labels[self._ends[group] : self._ends[group + 1]].tolist())
+
+
+def _fill_labels(left: Numbers, quotas: list[int], labels_of: _LabelsOf, *, keep: int) -> tuple[Numbers, Numbers]:
+    """Returns groups up to each label's quota and the groups that are left, of which there are `keep` at least."""
+    taken = np.zeros(len(left), np.bool_)
+    num_left, num_wanted = len(left), sum(quotas)
+    for place, group in enumerate(left):
+        if not num_wanted or num_left <= keep:
+            break
+        needed = labels_of[group]
+        if all(quotas[label] >= count for label, count in needed.items()):
+            taken[place] = True
+            num_left -= 1
+            num_wanted -= needed.total()
             for label, count in needed.items():
                 quotas[label] -= count
-        else:
-            left.append(group)
-    return taken, left
+    return left[taken], left[~taken]
 
 
-def _fill(
-    groups: list[list[Example]], size: int, *, keep: int, must: bool
-) -> tuple[list[Example], list[list[Example]]]:
-    """Returns the rows of a side and the groups that are left, of which there are `keep` at least.
+def _fill(left: Numbers, size_of: Numbers, size: int, *, keep: int, must: bool) -> tuple[Numbers, Numbers]:
+    """Returns the groups of a side and the groups that are left, of which there are `keep` at least.
 
     The groups are taken in order where they fit; a last one is taken past the size if that comes nearer to it, or if
     the side `must` not stay empty.
     """
-    taken: list[list[Example]] = []
-    left: list[list[Example]] = []
-    num_rows = 0
-    for place, group in enumerate(groups):
-        spare = len(left) + len(groups) - place > keep
-        if spare and num_rows + len(group) <= size:
-            taken.append(group)
-            num_rows += len(group)
-        else:
-            left.append(group)
-    smallest = min(left, key=len)
-    nearer = abs(num_rows + len(smallest) - size) < abs(size - num_rows)
-    if len(left) > keep and (nearer or (must and not taken)):
-        left.remove(smallest)
-        taken.append(smallest)
-    return [row for rows in taken for row in rows], left
+    taken = np.zeros(len(left), np.bool_)
+    num_left, num_rows = len(left), 0
+    for place, count in enumerate(size_of[left]):
+        if num_rows == size or num_left <= keep:
+            break
+        if num_rows + count <= size:
+            taken[place] = True
+            num_left -= 1
+            num_rows += int(count)
+    rest = np.flatnonzero(~taken)
+    smallest = rest[np.argmin(size_of[left[rest]])]
+    nearer = abs(num_rows + int(size_of[left[smallest]]) - size) < abs(size - num_rows)
+    if num_left > keep and (nearer or (must and not num_rows)):
+        taken[smallest] = True
+    return left[taken], left[~taken]
 
 
 def _too_few(num_rows: int, num_groups: int, wanted: dict[str, int]) -> DataError:
@@ -203,14 +260,25 @@ def _key(seed: int, content_hash: str) -> bytes:
     return hashlib.blake2b(content_hash.encode(), key=str(seed).encode(), digest_size=16).digest()
 
 
-def _ordered(examples: Sequence[Example], seed: int) -> list[Example]:
-    return sorted(examples, key=lambda row: (_key(seed, row.content_hash), row.file, row.line))
+def _ranks(examples: Sequence[Example], seed: int) -> Numbers:
+    """Returns the place of each example in an order that depends on the seed and the rows alone, [N]."""
+    keys = Digests()
+    for number, example in enumerate(examples):
+        keys.add(_key(seed, example.content_hash))
+        if number % _ROWS_AT_ONCE == 0:
+            keys.seal()
+    names, name, line = known_as(examples)
+    by_name = np.array([sorted(names).index(file) for file in names], np.int64)
+    digests = keys.values().view(">u8").astype(np.uint64)  # as numbers in the order of their bytes
+    order = np.lexsort((line, by_name[name], digests[:, 1], digests[:, 0]))
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    return rank
 
 
-def _write(path: Path, lines: list[bytes], *, append: bool = False) -> None:
+def _write(path: Path, lines: Iterable[bytes]) -> None:
     try:
-        before = path.read_bytes() if append and path.exists() else b""
-        write_atomically(path, before + b"".join(line + b"\n" for line in lines))
+        write_atomically(path, lines)
     except OSError as error:
         raise DataError(
             f"{path} cannot be written: {error.strerror or error}.",

@@ -18,13 +18,13 @@ import orjson
 
 from luthier.data.findings import Problem
 from luthier.data.reading.json_scan import BrokenJSON, ObjectScanner
-from luthier.data.reading.json_value import is_surely_whole, no_key_twice, value_problem
+from luthier.data.reading.json_value import is_surely_whole, value_problem
 from luthier.data.reading.lines import BOM, MAX_ROW_BYTES, SHOWN_BYTES, Line, Lines
 from luthier.data.reading.long_array import ArrayElements, Element
 from luthier.data.reading.python_text import MAX_SOURCE_BYTES, is_program, literal_row
 from luthier.data.reading.streams import Source, opened
 from luthier.data.rules import catalogue_file as rules
-from luthier.data.rules.plain_rows import is_plain_chat, is_plain_tool_chat
+from luthier.data.rules.plain_rows import plain_chat
 
 _SPACE = " \t\r\n"
 _CONFLICT = re.compile(r"(<{7}|>{7}|\|{7})( |$)")
@@ -191,16 +191,13 @@ class RowReader:
             raw = None if self._in_array else lines.raw()
             if raw is not None and raw[:1] == b"{" and len(raw) <= MAX_ROW_BYTES:
                 # nearly every row of nearly every file: known to be whole after one decoding
-                try:
-                    value = orjson.loads(raw)
-                except orjson.JSONDecodeError:
-                    value = None
-                plain = value is not None and is_plain_chat(value)
-                if value is not None and (_is_whole(raw, value["messages"]) if plain else is_surely_whole(raw, value)):
+                value = plain_chat(raw)
+                plain = value is not None
+                if plain or (value := _whole(raw)) is not None:
                     span = (lines.offset, len(raw))
                     lines.passed(raw)
                     first = False
-                    yield RawRow(name, lines.number, raw, value, (), span, plain or is_plain_tool_chat(value))
+                    yield RawRow(name, lines.number, raw, value, (), span, plain)
                     continue
             if raw is not None and len(raw) > MAX_ROW_BYTES and _LONG_ARRAY.match(raw) is not None:
                 first = False
@@ -472,12 +469,13 @@ class RowReader:
         return self._row(line.number, text, None, rules.PYTHON_SOURCE.problem(text=line.text))
 
 
-def _is_whole(raw: bytes, messages: list[dict[str, str]]) -> bool:
-    """Whether decoding a plain chat row lost nothing: each of its messages has two keys and two texts."""
-    num_marks = 0
-    for message in messages:
-        num_marks += message["content"].count('"')
-    return no_key_twice(raw, 1 + 4 * len(messages), num_marks)
+def _whole(raw: bytes) -> dict[str, Any] | None:
+    """Returns the object that a line of JSON holds, if decoding it certainly lost nothing."""
+    try:
+        value: dict[str, Any] = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return None
+    return value if is_surely_whole(raw, value) else None
 
 
 def empty_file(name: str) -> Remark:

@@ -21,22 +21,6 @@ _LONG_NUMBER = b"0" * 19
 _INTEGER_RANGE = range(-(2**63), 2**64)
 
 
-def no_key_twice(raw: bytes, num_strings: int, num_marks: int) -> bool:
-    """Whether a row of JSON text certainly has no key twice in one object, given what was decoded.
-
-    Every string in the text, key or value, has two quotation marks of its own. What a repeated key loses, no other
-    string can make up for, unless a text's own marks are written as code points.
-
-    Args:
-        raw: the row.
-        num_strings: how many keys and string values were decoded.
-        num_marks: how many quotation marks stand in them.
-    """
-    if raw.count(b'"') != 2 * num_strings + num_marks:
-        return False
-    return not num_marks or b"\\u0022" not in raw
-
-
 def is_surely_whole(raw: bytes, value: Any) -> bool:
     """Whether decoding an object's JSON text certainly lost nothing; cheap, and where it is not so `value_problem` tells.
 

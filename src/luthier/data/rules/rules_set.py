@@ -18,6 +18,7 @@ from luthier.data.chat import content_text
 from luthier.data.findings import Finding, counted, quoted
 from luthier.data.rows import Column, Conversation, Digests, RowStore, digest
 from luthier.data.rules import catalogue_file, catalogue_set, catalogue_text
+from luthier.data.shapes.formats import Format
 from luthier.data.twins.likeness import mistyped
 
 _MIN_ANSWERS = 10
@@ -317,17 +318,24 @@ class Shapes:
         self._shape = Column("i4")
         self._numbers: dict[tuple[str, str], int] = {}
         """For each description, with the format's name if services train on it, the number that stands for it."""
+        self._last: Format | None = None
+        """The shape of the row before, most often the very one that all plain rows share."""
+        self._last_number = 0
 
     def add(self, row: Conversation) -> None:
         """Takes note of a row."""
         found = row.format
-        self._shape.add(self._number((found.description, found.name if found.is_trainable else "")))
+        if found is not self._last:
+            self._last = found
+            self._last_number = self._number((found.description, found.name if found.is_trainable else ""))
+        self._shape.add(self._last_number)
 
     def _number(self, shape: tuple[str, str]) -> int:
         return self._numbers.setdefault(shape, len(self._numbers))
 
     def seal(self) -> None:
         """Packs the numbers."""
+        self._last = None
         self._shape.seal()
 
     def merge(self, later: Self) -> None:
@@ -340,6 +348,8 @@ class Shapes:
     def findings(self, rows: RowStore) -> Iterator[Finding]:
         """Yields a finding for each file with more than one shape; its lines are those of the rarer shapes."""
         shapes, names = self._shape.values(), list(self._numbers)
+        if len(names) < 2:
+            return
         for file, numbers in rows.by_file(np.arange(len(shapes))):
             counts = Counter(shapes[numbers].tolist())
             if len(counts) < 2:

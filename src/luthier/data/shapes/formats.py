@@ -252,4 +252,4 @@ _SHAPES = _shapes()
 
 
 PLAIN_CHAT = Format(_CHAT, {"messages": []})
-"""The shape of every row for which `is_plain_chat` holds; its messages are the row's own."""
+"""The shape of every row that `plain_chat` returns; its messages are the row's own."""

@@ -8,27 +8,25 @@ Source: reference/data-quality.md A2 (character 5-grams; every candidate is conf
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from luthier.data.chat import Example
 from luthier.data.findings import quoted
-from luthier.data.rows import said
 from luthier.data.twins.best_pairs import BestPairs
 from luthier.data.twins.copies import MIN_JACCARD, jaccard
-from luthier.data.twins.likeness import MIN_LONG_WORDS, content_words, count_words, normalised, words
-from luthier.data.twins.minhash import Indices, agreement, alike_across, neighbours, signatures
+from luthier.data.twins.likeness import MIN_LONG_WORDS
+from luthier.data.twins.minhash import Indices, agreement, alike_across, neighbours
 from luthier.data.twins.near import find_near_duplicates, joined
 from luthier.data.twins.rewordings import reworded_pairs
+from luthier.data.twins.told_texts import ToldTexts, digest_of, told
 
-MIN_FOLLOW_UP_WORDS = 4
-"""Follow-ups with fewer content words ("Thanks, that's all!") say nothing of what a conversation is about."""
 _BAND_SIZE = 4
 """32 bands of 4 find all pairs with a similarity of 0.8 but one in 10 million: (1 - 0.8⁴)³²."""
 _WINDOW = 2
@@ -39,6 +37,8 @@ _MAX_ALIKE = 10
 rows share, all would be one group."""
 _MAX_COMPARED = 10
 
+Digested = npt.NDArray[np.uint64]
+"""Digests of 128 bits, [N, 2]."""
 Kind = Literal["duplicate", "near-duplicate", "same-prompt"]
 _CLOSEST_FIRST: tuple[Kind, ...] = ("duplicate", "near-duplicate", "same-prompt")
 
@@ -48,12 +48,12 @@ class Grouping:
     """Which examples belong together.
 
     Attributes:
-        groups: for each example the number of its group, from 0.
+        groups: for each example the number of its group, from 0, in the order of their first examples, [N].
         num_groups: how many groups there are.
         notes: what a person should know about it.
     """
 
-    groups: list[int]
+    groups: Indices
     num_groups: int
     notes: tuple[str, ...] = ()
 
@@ -76,47 +76,56 @@ class Overlap:
 
 
 class _Rows:
-    """What is compared of examples, in an order that does not depend on theirs.
+    """What is compared of examples, in an order that does not depend on theirs. Use it in a `with` statement.
 
     Attributes:
+        told: what the examples say, in their own order.
         places: the number of the example that each row is.
         is_train: which rows are training rows.
-        contents: digests of all that is said.
-        openings, laters: the user's first message, and those of the others that mean something, normalised.
-        users, texts: what the user says, and what user and assistant say, normalised.
-        long, short: the rows whose text, or whose user's text, is long or short; without those that repeat one of their
+        equal: which rows say all that the row before them says.
+        long, short: the rows whose text is long, and whose user's text is short; without those that repeat one of their
             side.
-        signed: the signatures of `texts`.
+        signed: the signatures of the texts.
     """
 
-    def __init__(self, examples: Sequence[Example], num_train: int) -> None:
-        told = ((*_texts(example), place) for place, example in enumerate(examples))
-        found = sorted(told, key=lambda row: (row[0], row[3] >= num_train))
-        self.contents = [content for content, *_ in found]
-        self.places = np.array([place for *_, place in found], np.int64)
-        self.openings = [users[0] if users else "" for _, users, *_ in found]
-        self.laters = [
-            tuple(text for text in users[1:] if len(content_words(text)) >= MIN_FOLLOW_UP_WORDS)
-            for _, users, *_ in found
-        ]
-        self.users = ["\n".join(users) for _, users, *_ in found]
-        self.texts = [text for _, _, text, _ in found]
-        self.signed = signatures(self.texts)
-        self._num_words = np.array([count_words(text) for text in self.texts], np.int64)
-        self.is_train = self.places < num_train
-        same = zip(self.contents, self.is_train.tolist(), strict=True)
-        self._again = np.array([one == other for one, other in itertools.pairwise([None, *same])], np.bool_)
+    def __init__(self, examples: Iterable[Example], num_train: int | None = None) -> None:
+        self.told = ToldTexts(examples)
+        count = len(self.told)
+        is_other = np.arange(count) >= (count if num_train is None else num_train)
+        digests = self.told.contents.view(">u8").astype(np.uint64)  # as numbers in the order of their bytes
+        self.places: Indices = np.lexsort((is_other, digests[:, 1], digests[:, 0]))
+        self.is_train = ~is_other[self.places]
+        digests = digests[self.places]
+        self.equal = np.zeros(count, np.bool_)
+        self.equal[1:] = (digests[1:] == digests[:-1]).all(axis=1)
+        self._again = self.equal.copy()
+        self._again[1:] &= self.is_train[1:] == self.is_train[:-1]
+        self.signed = self.told.signatures(self.places)
+        self._num_words = self.told.num_words[self.places]
         self.long = np.flatnonzero((self._num_words >= MIN_LONG_WORDS) & ~self._again)
-        num_user_words = np.array([len(words(text)) for text in self.users], np.int64)
-        self.short = np.flatnonzero((num_user_words > 0) & (num_user_words < MIN_LONG_WORDS) & ~self._again)
+        self.short = np.flatnonzero(self.told.asks_little[self.places] & ~self._again)
 
     def __len__(self) -> int:
-        return len(self.contents)
+        return len(self.places)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.told.__exit__()
+
+    def text(self, row: int) -> str:
+        """Returns what user and assistant say in a row."""
+        return self.told.texts[int(self.places[row])]
+
+    def asked(self, row: int) -> str:
+        """Returns what the user says in a short row."""
+        return self.told.users[int(self.places[row])]
 
     def copies(self) -> tuple[Indices, int]:
         """Returns pairs of rows with a few edits or another wording, and how many rows had too many to compare."""
-        edited = find_near_duplicates(self.signed, self._num_words, self.texts.__getitem__, exclude=self._again)
-        short = reworded_pairs(self.short, self.users.__getitem__, known_words_differ=False)
+        edited = find_near_duplicates(self.signed, self._num_words, self.text, exclude=self._again)
+        short = reworded_pairs(self.short, self.asked, known_words_differ=False)
         return np.concatenate([edited.pairs, short.pairs]), len(np.union1d(edited.unexamined, short.unexamined))
 
     def similar(self, pairs: Iterable[Indices]) -> tuple[list[tuple[int, int]], int]:
@@ -131,7 +140,7 @@ class _Rows:
         likely = best.pairs()
         is_filling = best.num_partners > _MAX_ALIKE
         likely = likely[~is_filling[likely].any(axis=1)]
-        found = [(one, two) for one, two in likely.tolist() if jaccard(self.texts[one], self.texts[two]) >= MIN_JACCARD]
+        found = [(one, two) for one, two in likely.tolist() if jaccard(self.text(one), self.text(two)) >= MIN_JACCARD]
         return found, int(np.count_nonzero(is_filling))
 
     def across(self, pairs: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
@@ -149,18 +158,18 @@ class _Rows:
 
 def group_examples(examples: Sequence[Example]) -> Grouping:
     """Returns which examples belong together. The groups do not depend on the order of the examples."""
-    rows = _Rows(examples, len(examples))
-    boilerplate = _boilerplate(rows)
-    copies, num_unexamined = rows.copies()
-    side_by_side = neighbours(rows.signed, rows.long, band_size=_BAND_SIZE, window=_WINDOW)
-    similar, num_fillings = rows.similar(pairs for pairs, _ in side_by_side)
-    pairs = np.concatenate([_sharing(rows, boilerplate), copies, np.array(similar, np.int64).reshape(-1, 2)])
-    first = np.empty(len(rows), np.int64)
-    first[rows.places] = joined(len(rows), pairs)
-    numbers: dict[int, int] = {}
-    groups = [numbers.setdefault(row, len(numbers)) for row in first.tolist()]
-    notes = _notes(groups, boilerplate, num_fillings, num_unexamined)
-    return Grouping(groups, len(numbers), tuple(notes))
+    with _Rows(examples) as rows:
+        boilerplate = _boilerplate(rows, examples)
+        copies, num_unexamined = rows.copies()
+        side_by_side = neighbours(rows.signed, rows.long, band_size=_BAND_SIZE, window=_WINDOW)
+        similar, num_fillings = rows.similar(pairs for pairs, _ in side_by_side)
+        pairs = np.concatenate([copies, np.array(similar, np.int64).reshape(-1, 2)])
+        pairs = np.concatenate([rows.places[pairs], _sharing(rows, boilerplate)])
+    first, where, group = np.unique(joined(len(examples), pairs), return_index=True, return_inverse=True)
+    number = np.empty(len(first), np.int64)
+    number[np.argsort(where)] = np.arange(len(first))
+    groups = number[group]
+    return Grouping(groups, len(first), tuple(_notes(groups, boilerplate, num_fillings, num_unexamined)))
 
 
 def find_overlap(train: Sequence[Example], other: Sequence[Example]) -> list[Overlap]:
@@ -169,16 +178,17 @@ def find_overlap(train: Sequence[Example], other: Sequence[Example]) -> list[Ove
     Each such training row is named once, with the closest row of the other file; then each row of the other file that
     was not named yet is, so that the rows of either side can be counted or left out.
     """
-    rows = _Rows([*train, *other], len(train))
-    copies, _ = rows.copies()
-    similar, _ = rows.similar(alike_across(rows.signed, rows.long, rows.is_train, band_size=_BAND_SIZE))
-    pairs: list[tuple[int, int, Kind]] = [
-        *((one, two, "duplicate") for one, two in _matches(rows, rows.contents)),
-        *((one, two, "near-duplicate") for one, two in rows.across([*copies.tolist(), *similar])),
-        *((one, two, "same-prompt") for one, two in _matches(rows, rows.openings)),
-    ]
+    with _Rows(itertools.chain(train, other), len(train)) as rows:
+        copies, _ = rows.copies()
+        similar, _ = rows.similar(alike_across(rows.signed, rows.long, rows.is_train, band_size=_BAND_SIZE))
+        across = np.array(list(rows.across([*copies.tolist(), *similar])), np.int64).reshape(-1, 2)
+        pairs: list[tuple[Indices, Kind]] = [
+            (_matches(rows.told.contents, len(train)), "duplicate"),
+            (rows.places[across], "near-duplicate"),
+            (_matches(rows.told.openings, len(train), rows.told.has_opening), "same-prompt"),
+        ]
     # the number of a training row is the smaller one of each pair
-    named = [(*sorted(rows.places[[one, two]].tolist()), kind) for one, two, kind in pairs]
+    named = [(one, two, kind) for some, kind in pairs for one, two in np.sort(some, axis=1).tolist()]
     named.sort(key=lambda pair: (_CLOSEST_FIRST.index(pair[2]), *pair[:2]))
     found: dict[int, tuple[int, int, Kind]] = {}
     for one, two, kind in named:
@@ -195,61 +205,111 @@ def _overlap(one: Example, two: Example, kind: Kind) -> Overlap:
     return Overlap(one.file, one.line, two.file, two.line, kind)
 
 
-def _matches(rows: _Rows, values: Sequence[Hashable]) -> Iterator[tuple[int, int]]:
-    """Yields pairs of a row of each side with equal values: each row with the first one of the other side."""
-    is_train = rows.is_train.tolist()
-    first: dict[tuple[bool, Hashable], int] = {}
-    order = np.argsort(rows.places).tolist()
-    for row in order:
-        first.setdefault((is_train[row], values[row]), row)
-    for row in order:
-        other = first.get((not is_train[row], values[row]))
-        if other is not None and values[row]:
-            yield row, other
+def _matches(digests: Digested, num_train: int, counts: npt.NDArray[np.bool_] | None = None) -> Indices:
+    """Returns pairs of examples of both sides with equal digests, [P, 2]: each with the first one of the other side.
+
+    Args:
+        digests: of the training rows and then of the others.
+        num_train: how many training rows there are.
+        counts: the examples that are looked at; all if not given.
+    """
+    numbers = np.arange(len(digests)) if counts is None else np.flatnonzero(counts)
+    keys = _keys(digests[numbers])
+    side = (numbers >= num_train).astype(np.int64)
+    first = np.full((2, len(numbers)), len(digests))  # of each side, the first example with a key
+    np.minimum.at(first, (side, keys), numbers)
+    pairs = np.stack([numbers, first[1 - side, keys]], axis=1)
+    found: Indices = pairs[pairs[:, 1] < len(digests)]
+    return found
 
 
-def _sharing(rows: _Rows, boilerplate: Mapping[str, int]) -> Indices:
-    """Returns pairs of rows that are equal, or share an opening or another message of the user that means something."""
-    first: dict[tuple[str, Hashable], int] = {}
-    pairs = []
-    for row in range(len(rows)):
-        shared: list[tuple[str, Hashable]] = [("content", rows.contents[row])]
-        shared += [
-            ("user", text) for text in (rows.openings[row], *rows.laters[row]) if text and text not in boilerplate
+def _sharing(rows: _Rows, boilerplate: _Boilerplate | None) -> Indices:
+    """Returns pairs of examples that are equal, or share an opening or another message of the user that means something."""
+    told = rows.told
+    again = np.flatnonzero(rows.equal)
+    opening = np.flatnonzero(told.has_opening)
+    messages = np.concatenate([told.openings[opening], told.laters])
+    of = np.concatenate([opening, told.later_rows])
+    means = ~boilerplate.holds(messages) if boilerplate is not None else np.ones(len(of), np.bool_)
+    return np.concatenate(
+        [
+            np.stack([rows.places[again - 1], rows.places[again]], axis=1),
+            _alike(messages[means], of[means]),
+            _alike(told.openings[opening], opening),
         ]
-        shared += [("opening", rows.openings[row])] if rows.openings[row] else []
-        pairs += [(first.setdefault(key, row), row) for key in shared]
-    return np.array(pairs, np.int64).reshape(-1, 2)
+    )
 
 
-def _texts(example: Example) -> tuple[bytes, list[str], str]:
-    """Returns a digest of all that is said, the user's messages, and the user's and assistant's text, normalised."""
-    spoken = [message for message in example.messages if message["role"] not in ("system", "developer")]
-    texts = [(str(message["role"]), normalised(said(message))) for message in spoken]
-    whole = "\0".join(part for said in texts for part in said).encode("utf-8", "surrogatepass")
-    digest = hashlib.blake2b(whole, digest_size=16).digest()
-    users = [text for role, text in texts if role == "user"]
-    return digest, users, "\n".join(text for role, text in texts if role in ("user", "assistant"))
+def _alike(digests: Digested, of: Indices) -> Indices:
+    """Returns pairs that join all examples with equal digests, [P, 2]."""
+    order = np.lexsort((digests[:, 1], digests[:, 0]))
+    same = np.flatnonzero((digests[order[1:]] == digests[order[:-1]]).all(axis=1))
+    return np.stack([of[order[same]], of[order[same + 1]]], axis=1)
 
 
-def _boilerplate(rows: _Rows) -> dict[str, int]:
-    """Returns the later user messages that stand in too many rows to mean anything, with their counts."""
-    counts = Counter(text for laters in rows.laters for text in set(laters))
-    limit = max(10, len(rows) // 100)
-    return {text: count for text, count in counts.most_common() if count > limit}
+def _keys(digests: Digested) -> Indices:
+    """Returns a number for each digest, the same one for equal ones, from 0."""
+    order = np.lexsort((digests[:, 1], digests[:, 0]))
+    new = np.ones(len(order), np.bool_)
+    new[1:] = (digests[order[1:]] != digests[order[:-1]]).any(axis=1)
+    keys = np.empty(len(order), np.int64)
+    keys[order] = np.cumsum(new) - 1
+    return keys
 
 
-def _notes(groups: list[int], boilerplate: Mapping[str, int], num_fillings: int, num_unexamined: int) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class _Boilerplate:
+    """Later user messages that stand in too many rows to mean anything.
+
+    Attributes:
+        digests: of them, [B, 2].
+        text, count: of the commonest, and in how many rows it stands.
+    """
+
+    digests: Digested
+    text: str
+    count: int
+
+    def holds(self, digests: Digested) -> npt.NDArray[np.bool_]:
+        """Returns which of these digests are among them."""
+        keys = _keys(np.concatenate([self.digests, digests]))
+        found: npt.NDArray[np.bool_] = np.isin(keys[len(self.digests) :], keys[: len(self.digests)])
+        return found
+
+
+def _boilerplate(rows: _Rows, examples: Sequence[Example]) -> _Boilerplate | None:
+    """Returns the later user messages that stand in too many rows to mean anything, or None where none does."""
+    laters, of = rows.told.laters, rows.told.later_rows
+    row = np.empty(len(rows), np.int64)
+    row[rows.places] = np.arange(len(rows))
+    order = np.argsort(row[of], kind="stable")
+    keys, of = _keys(laters)[order], of[order]
+    by_key = np.lexsort((row[of], keys))
+    once = np.ones(len(keys), np.bool_)  # a row that says it twice is one row
+    once[1:] = (np.diff(keys[by_key]) != 0) | (np.diff(of[by_key]) != 0)
+    counts = np.bincount(keys[by_key[once]])
+    common = np.flatnonzero(counts > max(10, len(rows) // 100))
+    if not len(common):
+        return None
+    _, first = np.unique(keys, return_index=True)
+    most = common[np.lexsort((first[common], -counts[common]))[0]]
+    digests = laters[order[first]]
+    texts = told(examples[int(of[first[most]])]).laters
+    text = next(text for text in texts if digest_of(text) == digests[most].tobytes())
+    return _Boilerplate(digests[common], text, int(counts[most]))
+
+
+def _notes(groups: Indices, boilerplate: _Boilerplate | None, num_fillings: int, num_unexamined: int) -> Iterator[str]:
     num_rows = len(groups)
-    if boilerplate:
-        text, count = next(iter(boilerplate.items()))
-        more = f" and {len(boilerplate) - 1} more such messages" if len(boilerplate) > 1 else ""
+    if boilerplate is not None:
+        others = len(boilerplate.digests) - 1
+        more = f" and {others} more such messages" if others else ""
         yield (
-            f"{quoted(text)}{more} stand{'' if more else 's'} in so many conversations ({count:,} of {num_rows:,}) "
-            "that sharing it does not keep rows together."
+            f"{quoted(boilerplate.text)}{more} stand{'' if more else 's'} in so many conversations "
+            f"({boilerplate.count:,} of {num_rows:,}) that sharing it does not keep rows together."
         )
-    if groups:
-        size = Counter(groups).most_common(1)[0][1]
+    if num_rows:
+        size = int(np.bincount(groups).max())
         if size > max(10, num_rows // 5):
             yield (
                 f"{size:,} of {num_rows:,} rows belong together (equal, nearly equal, or sharing a user message), so "

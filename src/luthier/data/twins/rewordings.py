@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from luthier.data.twins.keyed_entries import Entries
 from luthier.data.twins.likeness import MIN_RESPELT_CHARS, content_words, is_plural, one_letter_less, rewording
 from luthier.data.twins.minhash import Indices
 
 _MAX_COMPARED = 64
 """Rows with the same words of which each is compared with each."""
+_ALL_BITS = 0xFFFFFFFFFFFFFFFF
 _KNOWN = 3
 """A spelling that stands in this many texts is a word."""
 
@@ -43,14 +44,15 @@ def reworded_pairs(rows: Indices, text_of: Callable[[int], str], *, known_words_
 
     Source: the deletion neighbourhood of SymSpell, over words and then over the letters of one word.
     """
-    index = _Index()
-    for row in rows.tolist():
-        index.add(row, content_words(text_of(row)))
     pairs: set[tuple[int, int]] = set()
     unexamined: set[int] = set()
-    for run in index.runs():
-        for one, other in run:
-            pairs.update((min(pair), max(pair)) for pair in _products(one, other, unexamined))
+    with Entries() as entries:
+        index = _Index(entries)
+        for row in rows:
+            index.add(int(row), content_words(text_of(int(row))))
+        for run in index.runs():
+            for one, other in run:
+                pairs.update((min(pair), max(pair)) for pair in _products(one, other, unexamined))
     found = []
     for pair in sorted(pairs):
         words = rewording(text_of(pair[0]), text_of(pair[1]))
@@ -82,34 +84,30 @@ class _Index:
         count: in how many rows a word stands.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, entries: Entries) -> None:
         self.count: Counter[str] = Counter()
         self._hash: dict[str, int] = {}
         self._words: list[str] = []
         self._number: dict[str, int] = {}
-        self._keys, self._rows, self._left_out = array("Q"), array("q"), array("q")
+        self._entries = entries
 
     def add(self, row: int, words: list[str]) -> None:
         """Takes a row's content words."""
-        self.count.update(set(words))
+        different = set(words)
+        self.count.update(different)
         total = len(words) + sum(map(self._hashed, words))
-        self._enter(total, row, -1)
-        for word in set(words):
+        enter = self._entries.add
+        enter(total & _ALL_BITS, row, -1)
+        for word in different:
             if len(word) >= MIN_RESPELT_CHARS and word.isalpha():
-                self._enter(total - self._hashed(word), row, self._number[word])
+                enter((total - self._hash[word]) & _ALL_BITS, row, self._number[word])
 
     def runs(self) -> Iterator[Iterator[tuple[list[int], list[int]]]]:
         """Yields for each key the rows to be compared: the same list twice, or two lists with a word spelt in two ways."""
-        keys = np.array(self._keys)
-        rows, left_out = np.array(self._rows), np.array(self._left_out)
-        order = np.argsort(keys, kind="stable")
-        starts = np.flatnonzero(np.concatenate([[True], keys[order][1:] != keys[order][:-1]])[: len(order)])
-        ends = np.append(starts[1:], len(order))
-        several = ends - starts > 1
-        for start, end in zip(starts[several].tolist(), ends[several].tolist(), strict=True):
+        for rows, left_out in self._entries.runs():
             by_word: dict[int, list[int]] = defaultdict(list)
-            for place in order[start:end].tolist():
-                by_word[int(left_out[place])].append(int(rows[place]))
+            for row, word in zip(rows, left_out, strict=True):
+                by_word[word].append(row)
             yield self._compared(by_word)
 
     def _compared(self, by_word: dict[int, list[int]]) -> Iterator[tuple[list[int], list[int]]]:
@@ -123,11 +121,6 @@ class _Index:
                 by_variant[variant].append(number)
         for one, other in sorted(pairs):
             yield by_word[one], by_word[other]
-
-    def _enter(self, key: int, row: int, left_out: int) -> None:
-        self._keys.append(key & 0xFFFFFFFFFFFFFFFF)
-        self._rows.append(row)
-        self._left_out.append(left_out)
 
     def _hashed(self, word: str) -> int:
         found = self._hash.get(word)
