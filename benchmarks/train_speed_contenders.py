@@ -66,21 +66,25 @@ def _luthier(arguments: argparse.Namespace, steps: Steps, clock: Clock) -> str:
     import numpy as np
     import torch
 
+    from luthier.advise.hyperparameters import max_activation_mb
     from luthier.model import loader
     from luthier.model.adapter import load_adapter
     from luthier.model.chat_template import EncodedExample
+    from luthier.model.memory import free_memory
     from luthier.recipe import TrainRecipe
     from luthier.train.batch import parts_of_step
     from luthier.train.engine import open_engine
     from luthier.train.objective import Answers
+    from luthier.train.training import MEGABYTE
 
     if "allocator=glibc" in arguments.set:
         loader.keep_freed_memory = lambda: False
     dtype, why = loader.resolve_dtype("auto")
+    kept_mb, _ = max_activation_mb(free_memory(torch.device("cpu")))
     model = loader.load_model(arguments.model, dtype)
     adapter = load_adapter(model.network, arguments.adapter)
     adapter.train()
-    engine, objective = open_engine(model, adapter), Answers()
+    engine, objective = open_engine(model, adapter, max_tape_bytes=kept_mb * MEGABYTE), Answers()
     optimizer = torch.optim.AdamW([adapter.flat], lr=LEARNING_RATE, weight_decay=0.0, fused=True)
     most_tokens = TrainRecipe.model_fields["max_batch_tokens"].default
     clock.starts()

@@ -64,7 +64,9 @@ def page(results: Results, arguments: argparse.Namespace, seconds: float, load: 
         "constant rate, no warm-up, no weight decay, no clipping. *s a step*: the median after the first step. *First step "
         "after*: from the start of the process to the end of the first step, imports and loading included; token ids are "
         "made beforehand for everybody. *Memory*: the largest resident size of the process (`getrusage`). *Later losses*: "
-        "the largest difference from Luthier's at the steps after the first, relative. The first losses agree within 2 %, or "
+        "the largest difference from Luthier's at the steps after the first, relative. "
+        "In bfloat16 they differ because the others round an adapter's part together with what it is added to, and lose most "
+        "of it while it is small; Luthier's follow float32 (decision 0012). The first losses agree within 2 %, or "
         f"nothing would have been written. Other programs took {_others(results)} of the processors' time during the steps; "
         f"where it was more than {MOST_OTHERS:.0%}, the contender was measured again, {ATTEMPTS} times at most.",
         "",

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from luthier.errors import ModelError
 from luthier.model.kernels import operations
 from luthier.model.kernels.native import Native
 from luthier.model.loader import LoadedModel
@@ -225,3 +226,15 @@ def test_the_same_batch_gives_the_same_bits(dtype, chat, tiny_model_folder, rows
         found.append((logps, adapter.flat.grad.clone()))
     assert torch.equal(found[0][0], found[1][0])
     assert torch.equal(found[0][1], found[1][1])
+
+
+def test_the_fused_engine_is_refused_with_the_reason_where_it_cannot_compute(chat, tiny_model_folder):
+    model = make("Llama", chat, tiny_model_folder)
+    whole = attach(model.network, LoraConfig(r=2, lora_alpha=4, modules_to_save=("norm",)), seed=1)
+    with pytest.raises(ModelError, match="whole weights are trained") as caught:
+        open_engine(model, whole, kind="fused")
+    assert caught.value.code == "not_fused"
+    assert open_engine(model, whole).name == "generic"
+    other = make("Phi3", chat, tiny_model_folder)
+    with pytest.raises(ModelError, match="Phi3ForCausalLM is not of the Llama family"):
+        open_engine(other, with_adapter(other), kind="fused")

@@ -144,7 +144,10 @@ def test_the_share_of_inputs_seen_is_that_of_the_recipe(p, make, rows):
     mean = torch.zeros(3, 8)
     for _ in range(4000):
         product.draw()
-        mean += product.project(x[:3], arena) / 4000
+        inputs = product.take_inputs(3, arena)
+        inputs[:, :32] = x[:3]
+        product.project(inputs, arena)
+        mean += inputs[:, 32:] / 4000
         arena.reset()
     whole = x[:3] @ torch.cat([layer.self_attn.q_proj.lora_A, layer.self_attn.k_proj.lora_A]).t()
     spread = (p / (1 - p) * 32 * 0.2**2 / 4000) ** 0.5
@@ -273,7 +276,13 @@ def test_an_adapter_of_another_shape_is_refused(change, key, make, tiny_model_fo
 
 
 FACTS = Facts(
-    num_train=500, model_width=2000, context_length=512, longest_answer_tokens=9, dtype="float32", dtype_reason="test"
+    num_train=500,
+    model_width=2000,
+    context_length=512,
+    longest_answer_tokens=9,
+    dtype="float32",
+    dtype_reason="test",
+    free_bytes=8 * 10**9,
 )
 
 

@@ -1,4 +1,4 @@
-"""Keeps freed memory in the process.
+"""Keeps freed memory in the process, or gives it back.
 
 glibc gives every large block back to the kernel when it is freed and takes fresh pages for the next one. A training
 step frees and takes the same blocks again and again, and pays for the page faults (Source: `docs/measurements/first-runs.md`;
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from typing import Any
 
 M_TRIM_THRESHOLD = -1
 M_TOP_PAD = -2
@@ -21,12 +22,24 @@ def keep_freed_memory() -> bool:
     Returns:
         Whether the C library took the setting; elsewhere than on glibc nothing is done and nothing is lost but speed.
     """
-    if not sys.platform.startswith("linux"):
-        return False
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except AttributeError:
+    mallopt = _function("mallopt")
+    if mallopt is None:
         return False
     settings = ((M_MMAP_THRESHOLD, 1 << 30), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 64 << 20))
     taken = [mallopt(option, value) == 1 for option, value in settings]
     return all(taken)
+
+
+def give_back_freed_memory() -> bool:
+    """Gives what is free now back to the kernel, after something large was copied and freed.
+
+    Returns:
+        Whether the C library gave something back.
+    """
+    trim = _function("malloc_trim")
+    return trim is not None and trim(0) == 1
+
+
+def _function(name: str) -> Any:
+    """Returns a function of glibc, or None elsewhere."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform.startswith("linux") else None

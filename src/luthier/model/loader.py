@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from dataclasses import dataclass
 from importlib import metadata
@@ -10,13 +11,16 @@ from typing import Any, Literal
 
 import torch
 import transformers
+from safetensors import safe_open
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from luthier.errors import MissingError, ModelError
 from luthier.model.allocator import keep_freed_memory
 from luthier.model.chat_template import ChatTokenizer
+from luthier.model.device import Device, device_of
 from luthier.model.quantize import Quantization, QuantizedLinear, quantize
+from luthier.model.sharding import Holders, ShardedLinear, shard
 
 Dtype = Literal["float32", "bfloat16"]
 
@@ -52,10 +56,14 @@ def native_bfloat16() -> bool:
     return bool((avx and avx()) or (amx and amx()))
 
 
-def resolve_dtype(dtype: Literal["auto", "float32", "bfloat16"]) -> tuple[Dtype, str]:
-    """Returns the type to compute in, and the reason in a few words."""
+def resolve_dtype(dtype: Literal["auto", "float32", "bfloat16"], device: Device = "cpu") -> tuple[Dtype, str]:
+    """Returns the type to compute in on a device, and the reason in a few words."""
     if dtype != "auto":
         return dtype, "as given"
+    if device == "cuda":
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bfloat16", "this GPU multiplies bfloat16 natively"
+        return "float32", "this GPU has no native bfloat16 products"
     if native_bfloat16():
         return "bfloat16", "this processor multiplies bfloat16 natively"
     return "float32", "this processor has no native bfloat16 products"
@@ -96,7 +104,13 @@ def model_shape(folder: Path) -> ModelShape:
 
 
 def load_model(
-    folder: Path, dtype: Dtype, chat: ChatTokenizer | None = None, *, quantization: Quantization = "none"
+    folder: Path,
+    dtype: Dtype,
+    chat: ChatTokenizer | None = None,
+    *,
+    quantization: Quantization = "none",
+    holders: Holders | None = None,
+    device: Device = "cpu",
 ) -> LoadedModel:
     """Returns the model in a folder, frozen.
 
@@ -106,19 +120,29 @@ def load_model(
         chat: its tokenizer, where there is one already.
         quantization: how to hold the weights of all linear layers but the output head. They are quantized one by one, from
             files mapped into memory: the whole is never held in another form.
+        holders: processes that are to hold the weights of decoder layers together, each a part. They are split one layer
+            after another, from mapped files as well.
+        device: where it is to lie.
 
     Raises:
         ModelError: the architecture is not a decoder that transformers knows, the files are damaged, or there is nothing
             to quantize.
-        MissingError: not enough memory, or bitsandbytes is not installed.
+        MissingError: not enough memory, no such device, or bitsandbytes is not installed.
     """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise MissingError(
+            "There is no GPU that torch can use here.",
+            code="no_gpu",
+            param="model.device",
+            hint="Set model.device=cpu, or install a build of torch for your GPU: https://pytorch.org/get-started.",
+        )
     keep_freed_memory()
     transformers.logging.disable_progress_bar()  # ours tells of the stages
     try:
         network = AutoModelForCausalLM.from_pretrained(
             folder,
             # As it lies in the files, nothing is copied before it is quantized.
-            dtype=getattr(torch, dtype) if quantization == "none" else "auto",
+            dtype=getattr(torch, dtype) if quantization == "none" and holders is None else "auto",
             trust_remote_code=False,
             use_safetensors=True,
             attn_implementation="sdpa",
@@ -134,8 +158,9 @@ def load_model(
         ) from error
     network.eval()
     network.requires_grad_(False)
-    if quantization != "none":
-        _quantize(network, quantization, getattr(torch, dtype))
+    if quantization != "none" or holders is not None:
+        _hold_otherwise(network, quantization, holders, getattr(torch, dtype))
+    network.to(device_of(device))
     chat = chat or ChatTokenizer(folder)
     declared = network.generation_config.eos_token_id
     stop_ids = {
@@ -154,14 +179,17 @@ def load_model(
     )
 
 
-def _quantize(network: Any, kind: Quantization, dtype: torch.dtype) -> None:
-    """Quantizes the linear layers, and turns what else there is into the type of the products."""
+def _hold_otherwise(network: Any, kind: Quantization, holders: Holders | None, dtype: torch.dtype) -> None:
+    """Quantizes or splits the linear layers, and turns what else there is into the type of the products."""
     keep = [
         name
         for list_ in ("_keep_in_fp32_modules", "_keep_in_fp32_modules_strict")
         for name in getattr(network, list_, None) or ()
     ]
-    quantize(network, kind, dtype, keep=keep)
+    if holders is None:
+        quantize(network, kind, dtype, keep=keep)
+    else:
+        shard(network, holders, dtype, keep=tuple(keep))
     for name, parameter in network.named_parameters():
         if not any(part in name for part in keep):
             # A copy even where the type is right, so that nothing holds on to the mapped files.
@@ -182,10 +210,21 @@ def versions() -> dict[str, str]:
 
 
 def num_parameters(network: nn.Module) -> tuple[int, int]:
-    """Returns trainable and all parameters, shared ones counted once and quantized ones as weights, as PEFT counts them."""
+    """Returns trainable and all parameters, shared ones counted once and quantized or split ones as weights, as PEFT counts
+    them."""
     parameters = list(network.parameters())
-    packed = sum(m.in_features * m.out_features for m in network.modules() if isinstance(m, QuantizedLinear))
+    elsewhere = (QuantizedLinear, ShardedLinear)
+    packed = sum(m.in_features * m.out_features for m in network.modules() if isinstance(m, elsewhere))
     return sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters) + packed
+
+
+def weight_bytes(folder: Path, dtype: str) -> int:
+    """Returns the bytes that the weights in a folder take in a type, by what their files say of themselves."""
+    count = 0
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, framework="pt") as weights:
+            count += sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
+    return count * int(getattr(torch, dtype).itemsize)
 
 
 def base_bytes(network: nn.Module) -> int:

@@ -1,7 +1,9 @@
 """Attention over a flat row: each token sees its own example up to itself, and nothing else.
 
-Queries of several segments are laid side by side as blocks, with the keys that they see, and multiplied as batched
-matrix products; probabilities are made in float32 and made again in the backward pass rather than kept. Registered with
+There are two ways to compute it. Where kernels are compiled, pieces of queries and the keys that they see go through one
+kernel (`luthier.train.pieces`), whose scores never leave the cache. Elsewhere queries of several segments are laid side by
+side as blocks and multiplied as batched matrix products. Either way probabilities are made in float32, and made again in the
+backward pass rather than kept. Registered with
 transformers as an attention function, too, so that it serves every decoder whose attention goes through that interface, in
 the model's own forward. Tensor legend: H heads, G key heads, R = H / G, T tokens of the flat row, B rows of a block, L
 queries, S keys, K head width.
@@ -21,7 +23,9 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from luthier.errors import ModelError
 from luthier.model.decoder.arena import Arena
 from luthier.model.kernels import operations
+from luthier.model.kernels.attention import attend, attend_backward
 from luthier.train.batch import FlatBatch
+from luthier.train.pieces import pieces_of
 
 NAME = "luthier_flat"
 UNSUPPORTED = ("softcap", "s_aux", "position_bias")
@@ -92,8 +96,9 @@ class FlatAttention:
     """Grouped-query attention within the blocks of a flat row."""
 
     def __init__(self, layout: FlatBatch, arena: Arena) -> None:
-        self._blocks = blocks_of(layout)
         self._arena = arena
+        self._pieces = pieces_of(layout) if operations.compiled(layout.ids_T.device) else None
+        self._blocks = blocks_of(layout) if self._pieces is None else []
         self._num_real = layout.segments[-1].start + layout.segments[-1].length
 
     def forward(
@@ -101,6 +106,9 @@ class FlatAttention:
     ) -> None:
         """Writes the attended values; zeros for filling."""
         out_THK[self._num_real :].zero_()
+        if self._pieces is not None:
+            attend(q_THK, k_TGK, v_TGK, out_THK, self._pieces, self._arena, scaling=scaling, window=window)
+            return
         for block in self._blocks:
             mark = self._arena.mark()
             q, k, v = (
@@ -124,9 +132,13 @@ class FlatAttention:
         window: int | None,
     ) -> None:
         """Writes the gradients of queries, keys and values to `out`; zeros for filling."""
+        out[0][self._num_real :].zero_()
+        if self._pieces is not None:
+            tokens = (q_THK, k_TGK, v_TGK)
+            attend_backward(gradient_THK, tokens, out, self._pieces, self._arena, scaling=scaling, window=window)
+            return
         whole = self._arena.mark()
         dk_TGK, dv_TGK = (self._arena.take(*x.shape, dtype=torch.float32).zero_() for x in (k_TGK, v_TGK))
-        out[0][self._num_real :].zero_()
         for block in self._blocks:
             mark = self._arena.mark()
             q, g = self._gather(q_THK, block.query_BL), self._gather(gradient_THK, block.query_BL)

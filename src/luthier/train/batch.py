@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -27,7 +27,7 @@ MIN_SHARED_TOKENS = 8
 """Shorter beginnings are computed for each example: a segment costs more than they do."""
 ROW_MULTIPLE = 64
 """The flat row is filled up to a multiple of this with tokens that nothing sees, so that few shapes come up: the library
-that multiplies matrices compiles a kernel for each new one. Source: `docs/measurements/train-speed.md`."""
+that multiplies matrices compiles a kernel for each new one. Source: `docs/measurements/product-shapes.md`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,13 @@ class FlatBatch:
     def num_shared_tokens(self) -> int:
         """Tokens that were saved because examples share them."""
         return self.real_tokens - sum(segment.length for segment in self.segments)
+
+    def to(self, device: torch.device) -> FlatBatch:
+        """Returns the batch with its tensors on a device."""
+        if self.ids_T.device == device:
+            return self
+        names = ("ids_T", "positions_T", "predict_N", "targets_N", "example_N")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
     def ancestors(self, segment: Segment) -> list[Segment]:
         """Returns the segments before a segment in its examples, the first one first."""

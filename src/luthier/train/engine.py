@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from luthier.errors import ModelError
 from luthier.model.decoder.arena import Arena
 from luthier.model.decoder.decoder import Decoder, Hidden
 from luthier.model.decoder.families import unsupported
@@ -47,7 +48,7 @@ class Engine(Protocol):
         """Adds the gradient of Σ weight · logp to the adapter's, and returns the log-probabilities [N].
 
         Args:
-            batch: the examples.
+            batch: the examples; it is brought to the model's device.
             weights: float32 [N], held constant; or a function of the log-probabilities that gives them (for an objective
                 f, its derivative ∂f/∂logp), for which the head is computed twice. The mean loss of M trained tokens is
                 weights of -1 / M.
@@ -71,10 +72,20 @@ def open_engine(
         adapter: what is trained.
         kind: `fused` or `generic` where one of them is wanted.
         max_tape_bytes: what the fused engine may keep of a batch for its backward pass; see `Decoder`.
+
+    Raises:
+        ModelError: code "not_fused" where the fused engine is wanted and cannot compute it.
     """
     obstacle = unsupported(model.network) or _unfused(adapter)
     if kind == "generic" or (kind == "auto" and obstacle):
         return GenericEngine(model, adapter, obstacle or "as asked")
+    if obstacle:
+        raise ModelError(
+            f"The fused engine cannot compute this training: {obstacle}.",
+            code="not_fused",
+            param="model.base",
+            hint='Let the engine be chosen (kind="auto"): transformers computes it then.',
+        )
     return FusedEngine(model, max_tape_bytes=max_tape_bytes)
 
 
@@ -103,13 +114,16 @@ class FusedEngine:
 
     def logps(self, batch: FlatBatch) -> Tensor:
         """Returns the log-probability of each trained token [N]."""
+        batch = batch.to(self._decoder.device)
         return target_logps(self._forward(batch, for_backward=False).hidden_ND, self._head_VD, batch.targets_N)[0]
 
     def accumulate(self, batch: FlatBatch, weights: Tensor | Weigh) -> Tensor:
         """Adds the gradient of Σ weight · logp to the adapter's, and returns the log-probabilities [N]."""
+        batch = batch.to(self._decoder.device)
         hidden = self._forward(batch, for_backward=True)
         if not isinstance(weights, Tensor):
             weights = weights(target_logps(hidden.hidden_ND, self._head_VD, batch.targets_N)[0])
+        weights = weights.to(self._decoder.device)
         logps_N, gradient_ND = target_logps(hidden.hidden_ND, self._head_VD, batch.targets_N, weights)
         assert gradient_ND is not None
         self._decoder.backward(hidden, gradient_ND)
@@ -143,13 +157,16 @@ class GenericEngine:
     @torch.no_grad()
     def logps(self, batch: FlatBatch) -> Tensor:
         """Returns the log-probability of each trained token [N]."""
+        batch = batch.to(self._head().device)
         return target_logps(self._hidden(batch), self._head(), batch.targets_N)[0]
 
     def accumulate(self, batch: FlatBatch, weights: Tensor | Weigh) -> Tensor:
         """Adds the gradient of Σ weight · logp to the adapter's, and returns the log-probabilities [N]."""
+        batch = batch.to(self._head().device)
         hidden_ND = self._hidden(batch)
         if not isinstance(weights, Tensor):
             weights = weights(target_logps(hidden_ND.detach(), self._head().detach(), batch.targets_N)[0])
+        weights = weights.to(hidden_ND.device)
         logps_N, gradient_ND = target_logps(
             hidden_ND.detach(),
             self._head().detach(),

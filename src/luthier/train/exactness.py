@@ -54,6 +54,7 @@ def reference_loss(model: LoadedModel, row: EncodedExample, targets_N: Tensor) -
         row: alone, without padding.
         targets_N: the tokens to be predicted at the trained positions.
     """
-    logits_TV = model.network(input_ids=torch.from_numpy(row.ids)[None], use_cache=False).logits[0]
-    trained_N = torch.from_numpy(row.trained).nonzero()[:, 0]
-    return F.cross_entropy(logits_TV[trained_N - 1].float(), targets_N, reduction="sum")
+    ids_1T = torch.from_numpy(row.ids)[None].to(model.network.device)
+    logits_TV = model.network(input_ids=ids_1T, use_cache=False).logits[0]
+    trained_N = torch.from_numpy(row.trained).nonzero()[:, 0].to(logits_TV.device)
+    return F.cross_entropy(logits_TV[trained_N - 1].float(), targets_N.to(logits_TV.device), reduction="sum")

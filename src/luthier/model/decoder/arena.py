@@ -7,6 +7,7 @@ and leave holes behind; here they are cut from one block, from its beginning, an
 from __future__ import annotations
 
 import math
+import mmap
 
 import torch
 from torch import Tensor
@@ -69,10 +70,18 @@ class Arena:
             self._current = self._used = 0
             try:
                 self._blocks.append(self._block(total))
-            except RuntimeError:
+            except (MemoryError, RuntimeError):
                 self._blocks.append(self._block(_FIRST_BYTES))  # whoever makes do with less can go on
                 raise
         self._current = self._used = 0
 
     def _block(self, size: int) -> Tensor:
-        return torch.empty(size, dtype=torch.uint8, device=self._device)
+        if self._device.type != "cpu":
+            return torch.empty(size, dtype=torch.uint8, device=self._device)
+        # Mapped, so that a block given back is the system's again: an allocator keeps it, and beside it the larger one
+        # that takes its place.
+        try:
+            pages = mmap.mmap(-1, size)
+        except OSError as error:
+            raise MemoryError(f"{size:,} bytes for a batch: {error.strerror or error}") from error
+        return torch.frombuffer(pages, dtype=torch.uint8)

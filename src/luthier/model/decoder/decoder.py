@@ -14,9 +14,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from luthier.model.allocator import give_back_freed_memory
 from luthier.model.decoder import families
 from luthier.model.decoder.arena import Arena
 from luthier.model.kernels import operations
+from luthier.model.kernels.ranks import Outers
 
 
 class Attention(Protocol):
@@ -43,7 +45,8 @@ class Attention(Protocol):
 
 @dataclass(slots=True)
 class _Tape:
-    """What the backward pass of one layer needs: `x` before its two norms, and the inputs of its products."""
+    """What the backward pass of one layer needs: `x` before its two norms, and the inputs of its products, which have room
+    for the adapters' ranks behind them (`FusedLinear`); `unscaled` is DoRA's."""
 
     x: Tensor
     rstd: Tensor
@@ -57,7 +60,7 @@ class _Tape:
     h_mlp: Tensor
     gate_up: Tensor
     activated: Tensor
-    ranks: list[Tensor | None]
+    unscaled: list[Tensor | None]
 
 
 @dataclass(slots=True)
@@ -95,8 +98,10 @@ class Decoder:
         self._max_tape_bytes = max_tape_bytes
         self.arena = Arena(self.device)
         self._layers = families.layers_of(network, self.dtype)
+        give_back_freed_memory()  # where the weights lay before
         self._norm_D = families.norm_weight(network, network.base_model.norm)
         self._epsilon = float(network.config.rms_norm_eps)
+        self._last = self._layers[-1]
         adapted = [number for number, layer in enumerate(self._layers) if layer.adapted]
         self._first = adapted[0] if adapted else len(self._layers)
         self.tape_bytes_a_token = sum(
@@ -149,7 +154,8 @@ class Decoder:
             mark = self.arena.mark()
             tape = self._layer(layer, x_TD, y_TD, x_in_TD, rotation, attention, keep)
             x_TD = tape.x_mlp
-            y_TD, tape.ranks[3] = layer.down.forward(tape.activated, self.arena)
+            y_TD = self._take(*x_TD.shape, dtype=self.dtype)
+            tape.unscaled[3] = layer.down.forward(tape.activated, y_TD, self.arena)
             if kept and not recompute:
                 tapes.append(tape)
                 continue
@@ -165,28 +171,24 @@ class Decoder:
     def backward(self, hidden: Hidden, gradient_ND: Tensor) -> None:
         """Adds to the adapters' gradients, given that of the hidden states. It can be done once."""
         gx_ND = self._take(*gradient_ND.shape).zero_()
-        gy_ND = self._take(*gradient_ND.shape, dtype=self.dtype)
-        operations.norm_backward(gx_ND, gradient_ND, hidden.x_ND, hidden.rstd_N, self._norm_D, gy_ND)
+        gy = self._last.down.take_outputs(len(gradient_ND), self.arena)
+        operations.norm_backward(
+            gx_ND, gradient_ND, hidden.x_ND, hidden.rstd_N, self._norm_D, gy[:, : len(self._norm_D)]
+        )
         for number in reversed(range(self._first, len(self._layers))):
             layer, tape = self._layers[number], hidden.tapes[number]
-            keep = hidden.keep_N if number == len(self._layers) - 1 else None
-            if keep is not None:
-                num_tokens = len(hidden.rotation[0])
-                wide = (
-                    self._take(num_tokens, gx_ND.shape[1]),
-                    self._take(num_tokens, gx_ND.shape[1], dtype=self.dtype),
-                )
-            else:
-                wide = (gx_ND, gy_ND)
+            keep = hidden.keep_N if layer is self._last else None
+            gx_TD = gx_ND if keep is None else self._take(len(hidden.rotation[0]), gx_ND.shape[1])
+            below = self._layers[number - 1].down.take_outputs(len(gx_TD), self.arena) if number > self._first else None
             mark = self.arena.mark()
             if isinstance(tape, Tensor):
                 tape = self._layer(layer, tape, None, tape, hidden.rotation, hidden.attention, keep)
-                tape.ranks[3] = layer.down.project(tape.activated, self.arena)
+                tape.unscaled[3] = layer.down.project(tape.activated, self.arena)
             assert tape is not None
-            gx_ND, gy_ND = self._layer_backward(
-                layer, tape, hidden, gx_ND, gy_ND, wide, keep, needs_input=number > self._first
-            )
+            self._layer_backward(layer, tape, hidden, gx_ND, gy, gx_TD, below, keep)
             self.arena.release(mark)
+            if below is not None:
+                gx_ND, gy = gx_TD, below
 
     def _layer(
         self,
@@ -201,9 +203,10 @@ class Decoder:
         """Computes a layer up to the last product, of which it leaves the input."""
         T, D = x_TD.shape
         H, G, K = layer.num_heads, layer.num_groups, layer.head_width
-        h_TD, rstd_T = self._take(T, D, dtype=self.dtype), self._take(T)
-        operations.add_norm(x_TD, y_TD, x_in_TD, layer.attention_norm_D, h_TD, rstd_T, self._epsilon)
-        qkv, qkv_ranks = layer.qkv.forward(h_TD, self.arena)
+        h, rstd_T = layer.qkv.take_inputs(T, self.arena), self._take(T)
+        operations.add_norm(x_TD, y_TD, x_in_TD, layer.attention_norm_D, h[:, :D], rstd_T, self._epsilon)
+        qkv = self._take(T, layer.qkv.num_outputs, dtype=self.dtype)
+        qkv_unscaled = layer.qkv.forward(h, qkv, self.arena)
         heads = qkv.view(T, H + 2 * G, K)
         raw, head_rstd = None, None
         if layer.query_norm_K is not None and layer.key_norm_K is not None:
@@ -212,31 +215,35 @@ class Decoder:
             operations.head_norm(heads[:, :H], layer.query_norm_K, head_rstd[0], self._epsilon)
             operations.head_norm(heads[:, H : H + G], layer.key_norm_K, head_rstd[1], self._epsilon)
         operations.rotate(heads[:, : H + G], *rotation)
-        attended = self._take(T, H * K, dtype=self.dtype)
+        attended = layer.out.take_inputs(T, self.arena)
         attention.forward(
             heads[:, :H],
             heads[:, H : H + G],
             heads[:, H + G :],
-            attended.view(T, H, K),
+            attended[:, : H * K].view(T, H, K),
             scaling=layer.scaling,
             window=layer.window,
         )
         x_kept = x_in_TD
         if keep_N is not None:
-            N = len(keep_N)
-            attended = torch.index_select(attended, 0, keep_N, out=self._take(N, H * K, dtype=self.dtype))
-            x_kept = torch.index_select(x_in_TD, 0, keep_N, out=self._take(N, D))
-        out, out_ranks = layer.out.forward(attended, self.arena)
-        N = len(out)
-        x_mlp, h_mlp, rstd_mlp = self._take(N, D), self._take(N, D, dtype=self.dtype), self._take(N)
-        operations.add_norm(x_kept, out, x_mlp, layer.mlp_norm_D, h_mlp, rstd_mlp, self._epsilon)
-        gate_up, gate_up_ranks = layer.gate_up.forward(h_mlp, self.arena)
-        activated = self._take(N, gate_up.shape[1] // 2, dtype=self.dtype)
-        operations.gated(gate_up, activated, self._activation)
+            attended_ND = attended[:, : H * K].index_select(0, keep_N)
+            attended = layer.out.take_inputs(len(keep_N), self.arena)
+            attended[:, : H * K] = attended_ND
+            x_kept = torch.index_select(x_in_TD, 0, keep_N, out=self._take(len(keep_N), D))
+        N = len(attended)
+        out = self._take(N, D, dtype=self.dtype)
+        out_unscaled = layer.out.forward(attended, out, self.arena)
+        x_mlp, h_mlp, rstd_mlp = self._take(N, D), layer.gate_up.take_inputs(N, self.arena), self._take(N)
+        operations.add_norm(x_kept, out, x_mlp, layer.mlp_norm_D, h_mlp[:, :D], rstd_mlp, self._epsilon)
+        # Its gradient takes its place, so it has the room that a gradient needs.
+        gate_up = layer.gate_up.take_outputs(N, self.arena)
+        gate_up_unscaled = layer.gate_up.forward(h_mlp, gate_up, self.arena)
+        activated, inner = layer.down.take_inputs(N, self.arena), layer.down.num_inputs
+        operations.gated(gate_up[:, : 2 * inner], activated[:, :inner], self._activation)
         return _Tape(
             x=x_in_TD,
             rstd=rstd_T,
-            h=h_TD,
+            h=h,
             qkv_raw=raw,
             head_rstd=head_rstd,
             qkv=qkv,
@@ -246,7 +253,7 @@ class Decoder:
             h_mlp=h_mlp,
             gate_up=gate_up,
             activated=activated,
-            ranks=[qkv_ranks, out_ranks, gate_up_ranks, None],
+            unscaled=[qkv_unscaled, out_unscaled, gate_up_unscaled, None],
         )
 
     def _layer_backward(
@@ -255,32 +262,35 @@ class Decoder:
         tape: _Tape,
         hidden: Hidden,
         gx_ND: Tensor,
-        gy_ND: Tensor,
-        wide: tuple[Tensor, Tensor],
+        gy: Tensor,
+        gx_TD: Tensor,
+        below: Tensor | None,
         keep_N: Tensor | None,
-        *,
-        needs_input: bool,
-    ) -> tuple[Tensor, Tensor]:
-        """Takes the gradient of the stream behind a layer (twice: float32, and in the type of products) to its input."""
-        arena = self.arena
-        T = len(tape.x)
+    ) -> None:
+        """Takes the gradient of the stream behind a layer to its input.
+
+        It comes and goes twice: in float32 (`gx_ND`, `gx_TD`: the same but in the last layer), and in the type of products
+        with room for the ranks of the last product of this layer (`gy`) and of the layer below, if there is one.
+        """
+        arena, outers = self.arena, Outers()
+        T, D = tape.x.shape
         H, G, K = layer.num_heads, layer.num_groups, layer.head_width
-        g_activated = layer.down.backward(gy_ND, tape.activated, tape.ranks[3], arena)
+        g_activated = layer.down.backward(gy, tape.activated, tape.unscaled[3], outers, arena)
         assert g_activated is not None
-        operations.gated_backward(tape.gate_up, g_activated, self._activation)
-        g_h_mlp = layer.gate_up.backward(tape.gate_up, tape.h_mlp, tape.ranks[2], arena)
+        operations.gated_backward(tape.gate_up[:, : 2 * layer.down.num_inputs], g_activated, self._activation)
+        g_h_mlp = layer.gate_up.backward(tape.gate_up, tape.h_mlp, tape.unscaled[2], outers, arena)
         assert g_h_mlp is not None
-        operations.norm_backward(gx_ND, g_h_mlp, tape.x_mlp, tape.rstd_mlp, layer.mlp_norm_D, gy_ND)
-        g_attended = layer.out.backward(gy_ND, tape.attended, tape.ranks[1], arena)
+        g_out = layer.out.take_outputs(len(gy), arena)
+        operations.norm_backward(gx_ND, g_h_mlp, tape.x_mlp, tape.rstd_mlp, layer.mlp_norm_D, g_out[:, :D])
+        g_attended = layer.out.backward(g_out, tape.attended, tape.unscaled[1], outers, arena)
         assert g_attended is not None
         if keep_N is not None:
-            gx_ND = wide[0].zero_().index_add_(0, keep_N, gx_ND)
+            gx_TD.zero_().index_add_(0, keep_N, gx_ND)
             whole = self._take(T, H * K, dtype=self.dtype).zero_()
             g_attended = whole.index_add_(0, keep_N, g_attended)
-            gy_ND = wide[1]
         heads = tape.qkv.view(T, H + 2 * G, K)
-        g_qkv = self._take(*tape.qkv.shape, dtype=self.dtype)
-        g_heads = g_qkv.view(T, H + 2 * G, K)
+        g_qkv = layer.qkv.take_outputs(T, arena)
+        g_heads = g_qkv[:, : layer.qkv.num_outputs].view(T, H + 2 * G, K)
         hidden.attention.backward(
             g_attended.view(T, H, K),
             heads[:, :H],
@@ -297,10 +307,10 @@ class Decoder:
             raw = tape.qkv_raw.view(T, H + 2 * G, K)
             operations.head_norm_backward(g_heads[:, :H], raw[:, :H], layer.query_norm_K, tape.head_rstd[0])
             operations.head_norm_backward(g_heads[:, H : H + G], raw[:, H : H + G], layer.key_norm_K, tape.head_rstd[1])
-        g_h = layer.qkv.backward(g_qkv, tape.h, tape.ranks[0], arena, needs_input=needs_input)
-        if g_h is not None:
-            operations.norm_backward(gx_ND, g_h, tape.x, tape.rstd, layer.attention_norm_D, gy_ND)
-        return gx_ND, gy_ND
+        g_h = layer.qkv.backward(g_qkv, tape.h, tape.unscaled[0], outers, arena, needs_input=below is not None)
+        if g_h is not None and below is not None:
+            operations.norm_backward(gx_TD, g_h, tape.x, tape.rstd, layer.attention_norm_D, below[:, :D])
+        outers.add()
 
     def _take(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         return self.arena.take(*shape, dtype=dtype)

@@ -13,11 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from luthier.model.decoder.arena import Arena
-from luthier.model.decoder.weights import weight_of
+from luthier.model.decoder.weights import DenseWeight, weight_of
+from luthier.model.kernels.ranks import Outers
 from luthier.model.lora_linear import LoraLinear
 
 _CHANCES = 1 << 16
 """Each number of a dropout mask is drawn from this many: a probability is exact to half of one of them."""
+_LONG_SUM, _MANY_ROWS = 2048, 384
+"""A product of so many rows, with so many numbers in each sum, is computed in two halves. Source:
+`docs/measurements/product-shapes.md`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,9 @@ class _Term:
 class FusedLinear:
     """`y = x Wᵀ + b + (x Aᵀ) Bᵀ` for several layers at once: W, b and A stacked, B in blocks along the diagonal.
 
+    Rows of the input have room for x Aᵀ behind them, [T, D + R], and rows of the output's gradient for its product with B,
+    [T, O + R]: with them, one product computes W and the adapters together where W lies in memory as it is.
+
     With DoRA, `y = c ∘ (x Wᵀ + (x Aᵀ) Bᵀ) + b` with c = magnitude / length of the rows, a constant in the backward pass.
     With dropout, each layer's A sees the input through a mask of its own, which is drawn again wherever it is needed.
 
@@ -43,7 +50,18 @@ class FusedLinear:
 
     def __init__(self, layers: Sequence[nn.Linear | LoraLinear], dtype: torch.dtype) -> None:
         bases = [layer.base if isinstance(layer, LoraLinear) else layer for layer in layers]
-        self._weight = weight_of(bases)
+        self.num_ranks = sum(len(layer.lora_A) for layer in layers if isinstance(layer, LoraLinear))
+        self._weight = weight_of(bases, self.num_ranks)
+        self._dtype = dtype
+        self.num_inputs, self.num_outputs = self._weight.num_inputs, self._weight.num_outputs
+        self._whole = self._weight.whole if isinstance(self._weight, DenseWeight) else None
+        if self._whole is not None:
+            self._a_RD = self._whole[self.num_outputs :, : self.num_inputs]
+            self._b_OR = self._whole[: self.num_outputs, self.num_inputs :]
+        else:
+            self._a_RD = torch.empty(self.num_ranks, self.num_inputs, dtype=dtype, device=self._weight.device)
+            self._b_OR = torch.empty(self.num_outputs, self.num_ranks, dtype=dtype, device=self._weight.device)
+        self._b_OR.zero_()
         self._bias_O = _biases(bases)
         self._terms: list[_Term] = []
         row = rank = 0
@@ -56,32 +74,33 @@ class FusedLinear:
                 self._terms.append(_Term(layer, rows, slice(rank, rank + r), norms_O))
                 rank += r
             row = rows.stop
-        self._a_RD = torch.empty(rank, self._weight.num_inputs, dtype=dtype, device=self._weight.device)
-        self._b_OR = torch.zeros(self._weight.num_outputs, rank, dtype=dtype, device=self._weight.device)
         dora = any(term.norms_O is not None for term in self._terms)
         self._scale_O = torch.ones(row, device=self._weight.device) if dora else None
         self._seed = 0
 
     @property
-    def num_inputs(self) -> int:
-        """D."""
-        return self._weight.num_inputs
-
-    @property
     def num_kept(self) -> int:
-        """How many numbers a token are kept for the backward pass beside the input: R, with DoRA R + O."""
-        return len(self._a_RD) + (0 if self._scale_O is None else len(self._scale_O))
+        """How many numbers a token are kept for the backward pass beside input and output: R, with DoRA R + O."""
+        return self.num_ranks + (0 if self._scale_O is None else self.num_outputs)
 
     @property
     def adapted(self) -> bool:
         """Whether any of the layers has an adapter."""
         return bool(self._terms)
 
+    def take_inputs(self, num_tokens: int, arena: Arena) -> Tensor:
+        """Returns rows for the input [T, D + R], of which the caller writes the first D columns."""
+        return arena.take(num_tokens, self.num_inputs + self.num_ranks, dtype=self._dtype)
+
+    def take_outputs(self, num_tokens: int, arena: Arena) -> Tensor:
+        """Returns rows for the output or its gradient [T, O + R], of which the first O columns are it."""
+        return arena.take(num_tokens, self.num_outputs + self.num_ranks, dtype=self._dtype)
+
     def pack(self) -> None:
         """Takes over the adapters' present values."""
         for term in self._terms:
             self._a_RD[term.ranks].copy_(term.layer.lora_A.detach())
-            torch.mul(term.layer.lora_B.detach(), term.layer.scaling, out=self._b_OR[term.rows, term.ranks])
+            self._b_OR[term.rows, term.ranks].copy_(term.layer.lora_B.detach() * term.layer.scaling)
             magnitude_O = term.layer.lora_magnitude_vector
             if magnitude_O is not None and term.norms_O is not None and self._scale_O is not None:
                 term.norms_O.copy_(term.layer.norms())
@@ -92,67 +111,87 @@ class FusedLinear:
         if self._dropping:
             self._seed = int(torch.randint(1 << 62, ()))
 
-    def forward(self, x_TD: Tensor, arena: Arena) -> tuple[Tensor, Tensor | None]:
-        """Returns the output [T, O] and what `backward` needs beside the input."""
-        y_TO = arena.take(len(x_TD), self._weight.num_outputs, dtype=x_TD.dtype)
-        if self._scale_O is not None and self._active:
-            tape = self.project(x_TD, arena)
-            assert tape is not None
-            torch.mul(self._parts(tape, len(x_TD))[1], self._scale_O, out=y_TO)
-            if self._bias_O is not None:
-                y_TO += self._bias_O
-            return y_TO, tape
-        self._product(x_TD, self._bias_O, y_TO, arena)
-        h_TR = self.project(x_TD, arena)
-        if h_TR is not None:
-            y_TO.addmm_(h_TR, self._b_OR.t())
-        return y_TO, h_TR
+    def forward(self, x: Tensor, y: Tensor, arena: Arena) -> Tensor | None:
+        """Writes the output, and returns what `backward` needs beside the input: with DoRA, the output unscaled [T, O].
 
-    def project(self, x_TD: Tensor, arena: Arena) -> Tensor | None:
-        """Returns what `backward` needs beside the input; None where no adapter takes part.
-
-        It is x Aᵀ [T, R]; with DoRA, flat, both it and the output before it is scaled [T, O].
+        Args:
+            x: of `take_inputs`; what stands behind the input is written here.
+            y: the output's rows, contiguous or of `take_outputs`.
+            arena: for what is returned, and what is needed on the way.
         """
+        y_TO = y[:, : self.num_outputs]
+        u_TO = self.project(x, arena)
+        if u_TO is None:
+            self._product(x, self._bias_O, y_TO, arena)
+            return None
+        assert self._scale_O is not None
+        torch.mul(u_TO, self._scale_O, out=y_TO)
+        if self._bias_O is not None:
+            y_TO += self._bias_O
+        return u_TO
+
+    def project(self, x: Tensor, arena: Arena) -> Tensor | None:
+        """Writes x Aᵀ behind the input, and returns what `forward` does, without the output."""
         if not self._active:
             return None
+        self._down(x, arena)
         if self._scale_O is None:
-            return self._down(x_TD, arena.take(len(x_TD), len(self._a_RD), dtype=x_TD.dtype), arena)
-        tape = arena.take(len(x_TD) * (len(self._a_RD) + self._weight.num_outputs), dtype=x_TD.dtype)
-        h_TR, u_TO = self._parts(tape, len(x_TD))
-        self._product(x_TD, None, u_TO, arena)
-        u_TO.addmm_(self._down(x_TD, h_TR, arena), self._b_OR.t())
-        return tape
+            return None
+        u_TO = arena.take(len(x), self.num_outputs, dtype=x.dtype)
+        self._product(x, None, u_TO, arena)
+        return u_TO
 
     def backward(
-        self, gradient_TO: Tensor, x_TD: Tensor, tape: Tensor | None, arena: Arena, *, needs_input: bool = True
+        self,
+        gradient: Tensor,
+        x: Tensor,
+        u_TO: Tensor | None,
+        outers: Outers,
+        arena: Arena,
+        *,
+        needs_input: bool = True,
     ) -> Tensor | None:
-        """Adds to the adapters' gradients, and returns that of the input [T, D] where it is needed."""
-        h_TR = tape
-        if tape is not None and self._scale_O is not None:
-            h_TR, u_TO = self._parts(tape, len(x_TD))
-            gradient_TO = self._unscale(gradient_TO, u_TO, self._scale_O, arena)
-        dx_TD = None
-        if needs_input:
-            dx_TD = arena.take(*x_TD.shape, dtype=x_TD.dtype)
-            mark = arena.mark()
-            torch.mm(gradient_TO, self._weight.dense(arena), out=dx_TD)
-            arena.release(mark)
-        if h_TR is None:
-            return dx_TD
-        gb_TR = torch.mm(gradient_TO, self._b_OR, out=arena.take(*h_TR.shape, dtype=h_TR.dtype))
-        da_RD = arena.take(*self._a_RD.shape, dtype=x_TD.dtype)
-        if self._dropping:
-            self._down_backward(gb_TR, x_TD, dx_TD, da_RD, arena)
-        else:
+        """Returns the gradient of the input [T, D] where it is needed, and writes down what the adapters' are to get.
+
+        Args:
+            gradient: of `take_outputs`, with the output's gradient in the first O columns.
+            x: what `forward` was given, as it left it.
+            u_TO: what `forward` returned.
+            outers: what is to be added to the adapters' gradients, from parts of `gradient` and `x`.
+            arena: for what is returned, and what is needed on the way.
+            needs_input: whether the input's gradient is.
+        """
+        if u_TO is not None and self._scale_O is not None:
+            gradient = self._unscale(gradient, u_TO, self._scale_O, arena)
+        x_TD, h_TR = x[:, : self.num_inputs], x[:, self.num_inputs :]
+        gradient_TO, gb_TR = gradient[:, : self.num_outputs], gradient[:, self.num_outputs :]
+        dx_TD = arena.take(*x_TD.shape, dtype=x.dtype) if needs_input else None
+        if not self._active:
             if dx_TD is not None:
-                dx_TD.addmm_(gb_TR, self._a_RD)
-            torch.mm(gb_TR.t(), x_TD, out=da_RD)
+                mark = arena.mark()
+                self._back(gradient_TO, self._weight.dense(arena), dx_TD)
+                arena.release(mark)
+            return dx_TD
+        torch.mm(gradient_TO, self._b_OR, out=gb_TR)
+        together = self._whole is not None and not self._dropping
+        if dx_TD is not None:
+            if together and self._whole is not None:
+                self._back(gradient, self._whole[:, : self.num_inputs], dx_TD)
+            else:
+                mark = arena.mark()
+                self._back(gradient_TO, self._weight.dense(arena), dx_TD)
+                arena.release(mark)
+                if not self._dropping:
+                    dx_TD.addmm_(gb_TR, self._a_RD)
+        if self._dropping:
+            self._down_backward(gb_TR, x_TD, dx_TD, arena)
         for term in self._terms:
             assert term.layer.lora_A.grad is not None
             assert term.layer.lora_B.grad is not None
-            term.layer.lora_A.grad.add_(da_RD[term.ranks])
-            db_OR = torch.mm(gradient_TO[:, term.rows].t(), h_TR[:, term.ranks])
-            term.layer.lora_B.grad.add_(db_OR, alpha=term.layer.scaling)
+            if not self._dropping:
+                outers.put(x_TD, gb_TR[:, term.ranks], term.layer.lora_A.grad)
+            gradient_B = term.layer.lora_B.grad.t()
+            outers.put(gradient_TO[:, term.rows], h_TR[:, term.ranks], gradient_B, term.layer.scaling)
         return dx_TD
 
     @property
@@ -163,33 +202,48 @@ class FusedLinear:
     def _dropping(self) -> bool:
         return self._active and self._terms[0].layer.dropping
 
-    def _parts(self, tape: Tensor, num_tokens: int) -> tuple[Tensor, Tensor]:
-        end = num_tokens * len(self._a_RD)
-        return tape[:end].view(num_tokens, -1), tape[end:].view(num_tokens, -1)
-
-    def _product(self, x_TD: Tensor, bias_O: Tensor | None, y_TO: Tensor, arena: Arena) -> None:
+    def _product(self, x: Tensor, bias_O: Tensor | None, y_TO: Tensor, arena: Arena) -> None:
+        """Writes x Wᵀ, and with active adapters what stands behind x times Bᵀ."""
         mark = arena.mark()
-        weight_OD = self._weight.dense(arena)
-        if bias_O is None:
-            torch.mm(x_TD, weight_OD.t(), out=y_TO)
+        apart = self._active and self._whole is None
+        if self._active and self._whole is not None:
+            inputs, weight = x, self._whole[: self.num_outputs]
         else:
-            torch.addmm(bias_O, x_TD, weight_OD.t(), out=y_TO)
+            inputs, weight = x[:, : self.num_inputs], self._weight.dense(arena)
+        if bias_O is None:
+            torch.mm(inputs, weight.t(), out=y_TO)
+        else:
+            torch.addmm(bias_O, inputs, weight.t(), out=y_TO)
+        if apart:
+            y_TO.addmm_(x[:, self.num_inputs :], self._b_OR.t())
         arena.release(mark)
 
-    def _down(self, x_TD: Tensor, h_TR: Tensor, arena: Arena) -> Tensor:
-        """Writes the projection of the input, dropped or not, to the ranks."""
+    @staticmethod
+    def _back(gradient: Tensor, weight: Tensor, dx_TD: Tensor) -> None:
+        """Writes a product whose sums are long and whose rows are short: in two halves, where the whole weight would not
+        stay in a core's cache."""
+        middle = dx_TD.shape[1] // 2
+        if len(weight) < _LONG_SUM or len(gradient) < _MANY_ROWS or weight.device.type != "cpu":
+            torch.mm(gradient, weight, out=dx_TD)
+            return
+        torch.mm(gradient, weight[:, :middle], out=dx_TD[:, :middle])
+        torch.mm(gradient, weight[:, middle:], out=dx_TD[:, middle:])
+
+    def _down(self, x: Tensor, arena: Arena) -> None:
+        """Writes the projection of the input, dropped or not, to the ranks behind it."""
+        x_TD, h_TR = x[:, : self.num_inputs], x[:, self.num_inputs :]
         if not self._dropping:
-            return torch.mm(x_TD, self._a_RD.t(), out=h_TR)
+            torch.mm(x_TD, self._a_RD.t(), out=h_TR)
+            return
         for number, term in enumerate(self._terms):
             mark = arena.mark()
             mask_TD, share = self._mask(number, x_TD, arena)
             seen_TD = torch.mul(x_TD, mask_TD, out=mask_TD)
             h_TR[:, term.ranks] = (seen_TD @ self._a_RD[term.ranks].t()).div_(share)
             arena.release(mark)
-        return h_TR
 
-    def _down_backward(self, gb_TR: Tensor, x_TD: Tensor, dx_TD: Tensor | None, da_RD: Tensor, arena: Arena) -> None:
-        """Writes the gradients of A, and adds to that of the input, through the masks of `_down`."""
+    def _down_backward(self, gb_TR: Tensor, x_TD: Tensor, dx_TD: Tensor | None, arena: Arena) -> None:
+        """Adds to the gradients of A, and to that of the input, through the masks of `_down`."""
         for number, term in enumerate(self._terms):
             mark = arena.mark()
             mask_TD, share = self._mask(number, x_TD, arena)
@@ -197,7 +251,10 @@ class FusedLinear:
             if dx_TD is not None:
                 back_TD = torch.mm(gb, self._a_RD[term.ranks], out=arena.take(*x_TD.shape, dtype=x_TD.dtype))
                 dx_TD += back_TD.mul_(mask_TD)
-            torch.mm(gb.t(), torch.mul(x_TD, mask_TD, out=mask_TD), out=da_RD[term.ranks])
+            assert term.layer.lora_A.grad is not None
+            outers = Outers()
+            outers.put(torch.mul(x_TD, mask_TD, out=mask_TD), gb, term.layer.lora_A.grad)
+            outers.add()
             arena.release(mark)
 
     def _mask(self, number: int, x_TD: Tensor, arena: Arena) -> tuple[Tensor, float]:
@@ -207,16 +264,18 @@ class FusedLinear:
         mask_TD = arena.take(*x_TD.shape, dtype=x_TD.dtype)
         return torch.ge(drawn_TD, chances - _CHANCES // 2, out=mask_TD), 1 - chances / _CHANCES
 
-    def _unscale(self, gradient_TO: Tensor, u_TO: Tensor, scale_O: Tensor, arena: Arena) -> Tensor:
-        """Adds to the magnitudes' gradients, and returns the gradient before the scaling."""
+    def _unscale(self, gradient: Tensor, u_TO: Tensor, scale_O: Tensor, arena: Arena) -> Tensor:
+        """Adds to the magnitudes' gradients, and returns the gradient before the scaling, with room for the ranks."""
         for term in self._terms:
             magnitude_O = term.layer.lora_magnitude_vector
             assert magnitude_O is not None
             assert magnitude_O.grad is not None
             assert term.norms_O is not None
-            slope_O = (gradient_TO[:, term.rows] * u_TO[:, term.rows]).sum(0, dtype=torch.float32)
+            slope_O = (gradient[:, term.rows] * u_TO[:, term.rows]).sum(0, dtype=torch.float32)
             magnitude_O.grad.add_(slope_O.div_(term.norms_O))
-        return torch.mul(gradient_TO, scale_O, out=arena.take(*gradient_TO.shape, dtype=gradient_TO.dtype))
+        unscaled = self.take_outputs(len(gradient), arena)
+        torch.mul(gradient[:, : self.num_outputs], scale_O, out=unscaled[:, : self.num_outputs])
+        return unscaled
 
 
 def _draw(seed: int, count: int, device: torch.device) -> Tensor:

@@ -1,4 +1,4 @@
-"""Compiles `kernels.c` for this processor, once, and keeps the result.
+"""Compiles `kernels.c` and `decode.c` for this processor, once, and keeps the result.
 
 Compiling takes a second and any C compiler will do. Without one, or where the result cannot be loaded, the same
 operations are computed by torch: slower, and right (`luthier.model.kernels.operations`). Why not torch.compile: decision
@@ -18,10 +18,16 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from luthier.model.sources import home
 
-_SOURCES = ("kernels.c", "rows.h")
+Library = Literal["kernels", "decode"]
+_SOURCES: dict[Library, tuple[str, ...]] = {
+    "kernels": ("kernels.c", "rows.h", "attention.h", "ranks.h"),
+    "decode": ("decode.c", "decode_products.h", "decode_layers.h", "numbers.h"),
+}
+"""The file that is compiled, and what it includes."""
 _FLAGS = (
     "-std=c11",
     "-O3",
@@ -34,6 +40,8 @@ _FLAGS = (
     # Compilers shy away from the widest vectors, for the sake of processors of 2017 that slowed down with them.
     *(("-mprefer-vector-width=512",) if platform.machine() in ("x86_64", "AMD64") else ()),
 )
+_OWN_FLAGS: dict[Library, tuple[str, ...]] = {"kernels": (), "decode": ("-ffp-contract=fast",)}
+"""Sums of products may be fused in `decode`, which has to agree with itself alone, bit for bit."""
 _SECONDS = 120
 
 
@@ -51,17 +59,18 @@ class Native:
 
 
 @functools.cache
-def native() -> Native:
-    """Returns the compiled operations; compiles them at the first call on a machine."""
+def native(library: Library = "kernels") -> Native:
+    """Returns compiled operations: those of training, or those of generation. They are compiled at the first call on a
+    machine."""
     if os.environ.get("LUTHIER_NATIVE") == "0":
         return Native(None, "LUTHIER_NATIVE=0")
     compiler = next((found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))), None)
     if compiler is None:
         return Native(None, "there is no C compiler (cc, gcc or clang)")
     try:
-        file = home() / "kernels" / f"{_digest(compiler)}.so"
+        file = home() / "kernels" / f"{_digest(compiler, library)}.so"
         if not file.exists():
-            _compile(compiler, file)
+            _compile(compiler, library, file)
         return Native(ctypes.CDLL(str(file)), f"compiled for this processor by {Path(compiler).name}")
     except subprocess.CalledProcessError as error:
         lines = error.stderr.decode(errors="replace").strip().splitlines()
@@ -70,11 +79,12 @@ def native() -> Native:
         return Native(None, f"{Path(compiler).name} failed: {error}")
 
 
-def _digest(compiler: str) -> str:
+def _digest(compiler: str, library: Library) -> str:
     """Returns a name for what these sources become here: other sources, compilers, processors get another file."""
     version = subprocess.run([compiler, "--version"], capture_output=True, check=True, timeout=_SECONDS).stdout
     folder = Path(__file__).parent
-    parts = [version, " ".join(_FLAGS).encode(), _processor(), *((folder / name).read_bytes() for name in _SOURCES)]
+    flags = " ".join(_FLAGS + _OWN_FLAGS[library]).encode()
+    parts = [version, flags, _processor(), *((folder / name).read_bytes() for name in _SOURCES[library])]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:24]
 
 
@@ -86,14 +96,14 @@ def _processor() -> bytes:
     return b"\n".join(sorted({line for line in lines if line.startswith((b"model name", b"flags", b"Features"))}))
 
 
-def _compile(compiler: str, file: Path) -> None:
+def _compile(compiler: str, library: Library, file: Path) -> None:
     """Writes the library, whole or not at all; two processes may do so at the same time."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=file.parent, ignore_cleanup_errors=True) as folder:
         compiled, linked = Path(folder) / "kernels.o", Path(folder) / "kernels.so"
-        source = Path(__file__).parent / _SOURCES[0]
+        source = Path(__file__).parent / _SOURCES[library][0]
         run = functools.partial(subprocess.run, check=True, capture_output=True, timeout=_SECONDS)
-        run([compiler, *_FLAGS, "-c", str(source), "-o", str(compiled)])
+        run([compiler, *_FLAGS, *_OWN_FLAGS[library], "-c", str(source), "-o", str(compiled)])
         # Without an OpenMP of its own, the library takes torch's, and its threads with it. Where torch does not show its
         # own to others, one has to be linked after all.
         run([compiler, "-shared", str(compiled), "-o", str(linked), "-lm"])

@@ -32,7 +32,7 @@ def add_norm(
     """Writes x + y in float32, which may be x itself, and the root-mean-square norm of the sum times `weight` to h."""
     if _compiled(x_TD):
         T, D = x_TD.shape
-        _call("add_norm", h_TD, x_TD, y_TD, sum_TD, weight_D, h_TD, rstd_T, T, D, float(epsilon))
+        call("add_norm", h_TD, x_TD, y_TD, sum_TD, weight_D, h_TD, rstd_T, T, D, h_TD.stride(0), float(epsilon))
         return
     if y_TD is not None:
         torch.add(x_TD, y_TD, out=sum_TD)
@@ -48,7 +48,8 @@ def norm_backward(
     """Adds to the float32 gradient of x what reaches it through the norm; `out` gets the sum in its own type."""
     if _compiled(gradient_TD):
         T, D = x_TD.shape
-        _call("norm_backward", gh_TD, gradient_TD, gh_TD, x_TD, rstd_T, weight_D, out_TD, T, D)
+        stride = D if out_TD is None else out_TD.stride(0)
+        call("norm_backward", gh_TD, gradient_TD, gh_TD, x_TD, rstd_T, weight_D, out_TD, T, D, stride)
         return
     scaled_TD = gh_TD.float() * weight_D
     normed_TD = x_TD * rstd_T[:, None]
@@ -61,7 +62,7 @@ def head_norm(x_THK: Tensor, weight_K: Tensor, rstd_TH: Tensor, epsilon: float) 
     """Replaces each head by its root-mean-square norm times `weight`; the heads may be part of a wider row."""
     if _compiled(x_THK):
         T, H, K = x_THK.shape
-        _call("head_norm", x_THK, x_THK, weight_K, rstd_TH, T, x_THK.stride(0), H, K, float(epsilon))
+        call("head_norm", x_THK, x_THK, weight_K, rstd_TH, T, x_THK.stride(0), H, K, float(epsilon))
         return
     wide_THK = x_THK.float()
     rstd_TH.copy_((wide_THK.square().mean(-1) + epsilon).rsqrt())
@@ -69,10 +70,11 @@ def head_norm(x_THK: Tensor, weight_K: Tensor, rstd_TH: Tensor, epsilon: float) 
 
 
 def head_norm_backward(gradient_THK: Tensor, x_THK: Tensor, weight_K: Tensor, rstd_TH: Tensor) -> None:
-    """Turns the gradient behind `head_norm` into that before it, in place; x is what went in, with the same strides."""
+    """Turns the gradient behind `head_norm` into that before it, in place; x is what went in."""
     if _compiled(gradient_THK):
         T, H, K = x_THK.shape
-        _call("head_norm_backward", x_THK, gradient_THK, x_THK, weight_K, rstd_TH, T, x_THK.stride(0), H, K)
+        strides = gradient_THK.stride(0), x_THK.stride(0)
+        call("head_norm_backward", x_THK, gradient_THK, x_THK, weight_K, rstd_TH, T, *strides, H, K)
         return
     scaled_THK = gradient_THK.float() * weight_K
     normed_THK = x_THK.float() * rstd_TH[..., None]
@@ -87,7 +89,7 @@ def rotate(x_THK: Tensor, cosine_TR: Tensor, sine_TR: Tensor, *, back: bool = Fa
     direction = -1.0 if back else 1.0
     if _compiled(x_THK):
         T, H, K = x_THK.shape
-        _call("rotate", x_THK, x_THK, cosine_TR, sine_TR, T, x_THK.stride(0), H, K, half, direction)
+        call("rotate", x_THK, x_THK, cosine_TR, sine_TR, T, x_THK.stride(0), H, K, half, direction)
         return
     one, other = x_THK[..., : 2 * half].float().clone().chunk(2, -1)
     c_T1R, s_T1R = cosine_TR[:, None], sine_TR[:, None] * direction
@@ -98,7 +100,8 @@ def rotate(x_THK: Tensor, cosine_TR: Tensor, sine_TR: Tensor, *, back: bool = Fa
 def gated(x_T2F: Tensor, out_TF: Tensor, activation: Activation) -> None:
     """Writes `activation(gate) · up`; gate and up stand side by side in x."""
     if _compiled(x_T2F):
-        _call("gated", x_T2F, x_T2F, out_TF, *out_TF.shape, ctypes.c_int(_KINDS[activation]))
+        strides = x_T2F.stride(0), out_TF.stride(0)
+        call("gated", x_T2F, x_T2F, out_TF, *out_TF.shape, *strides, ctypes.c_int(_KINDS[activation]))
         return
     gate_TF, up_TF = x_T2F.float().chunk(2, -1)
     out_TF.copy_(_activate(gate_TF, activation) * up_TF)
@@ -107,7 +110,8 @@ def gated(x_T2F: Tensor, out_TF: Tensor, activation: Activation) -> None:
 def gated_backward(x_T2F: Tensor, gradient_TF: Tensor, activation: Activation) -> None:
     """Turns x into the gradient of itself, given the gradient of what `gated` wrote."""
     if _compiled(x_T2F):
-        _call("gated_backward", x_T2F, x_T2F, gradient_TF, *gradient_TF.shape, ctypes.c_int(_KINDS[activation]))
+        kind = ctypes.c_int(_KINDS[activation])
+        call("gated_backward", x_T2F, x_T2F, gradient_TF, *gradient_TF.shape, x_T2F.stride(0), kind)
         return
     with torch.enable_grad():
         leaf_T2F = x_T2F.detach().float().requires_grad_()
@@ -120,7 +124,7 @@ def gather_heads(x_THK: Tensor, place_BL: Tensor, out_BHLK: Tensor) -> None:
     """Writes the heads of the tokens at some places, [B, H, L, K]; zeros where a place is negative."""
     B, H, L, K = out_BHLK.shape
     if _compiled(x_THK):
-        _call("gather_heads", x_THK, x_THK, place_BL, out_BHLK, B, L, x_THK.stride(0), H, K)
+        call("gather_heads", x_THK, x_THK, place_BL, out_BHLK, B, L, x_THK.stride(0), H, K)
         return
     found_BLHK = x_THK[place_BL.clamp(min=0)]
     out_BHLK.copy_(found_BLHK.masked_fill((place_BL < 0)[..., None, None], 0).transpose(1, 2))
@@ -130,7 +134,7 @@ def scatter_heads(x_THK: Tensor, place_BL: Tensor, from_BHLK: Tensor) -> None:
     """Writes heads back to their tokens; negative places are left out."""
     B, H, L, K = from_BHLK.shape
     if _compiled(x_THK):
-        _call("scatter_heads", x_THK, x_THK, place_BL, from_BHLK, B, L, x_THK.stride(0), H, K)
+        call("scatter_heads", x_THK, x_THK, place_BL, from_BHLK, B, L, x_THK.stride(0), H, K)
         return
     real_BL = place_BL >= 0
     x_THK[place_BL[real_BL]] = from_BHLK.transpose(1, 2)[real_BL]
@@ -140,7 +144,7 @@ def add_heads(x_THK: Tensor, place_BL: Tensor, from_BHLK: Tensor) -> None:
     """Adds heads to their tokens' float32 sums; places may occur several times, negative ones are left out."""
     B, H, L, K = from_BHLK.shape
     if _compiled(x_THK):
-        _call("add_heads", from_BHLK, x_THK, place_BL, from_BHLK, B, L, H, K)
+        call("add_heads", from_BHLK, x_THK, place_BL, from_BHLK, B, L, H, K)
         return
     real_BL = place_BL >= 0
     x_THK.index_put_((place_BL[real_BL],), from_BHLK.transpose(1, 2)[real_BL].float(), accumulate=True)
@@ -150,7 +154,7 @@ def softmax(s_BMLS: Tensor, first_B: Tensor, *, scaling: float, window: int | No
     """Turns scores into probabilities, in place: query l of row b sees the last `window` keys up to `first[b] + l`."""
     B, M, L, S = s_BMLS.shape
     if _compiled(s_BMLS):
-        _call("softmax", s_BMLS, s_BMLS, first_B, B, M, L, S, float(scaling), window or 0)
+        call("softmax", s_BMLS, s_BMLS, first_B, B, M, L, S, float(scaling), window or 0)
         return
     limit_BL1 = (first_B[:, None] + torch.arange(L, device=s_BMLS.device))[..., None]
     key_S = torch.arange(S, device=s_BMLS.device)
@@ -163,7 +167,7 @@ def softmax(s_BMLS: Tensor, first_B: Tensor, *, scaling: float, window: int | No
 def softmax_backward(gradient_RS: Tensor, p_RS: Tensor, *, scaling: float) -> None:
     """Turns the gradient of probabilities into that of the scores, in place."""
     if _compiled(gradient_RS):
-        _call("softmax_backward", p_RS, gradient_RS, p_RS, *p_RS.shape, float(scaling))
+        call("softmax_backward", p_RS, gradient_RS, p_RS, *p_RS.shape, float(scaling))
         return
     wide_RS, p = gradient_RS.float(), p_RS.float()
     gradient_RS.copy_((wide_RS - (wide_RS * p).sum(-1, keepdim=True)) * p * scaling)
@@ -172,7 +176,7 @@ def softmax_backward(gradient_RS: Tensor, p_RS: Tensor, *, scaling: float) -> No
 def log_probabilities(logits_CV: Tensor, targets_C: Tensor, weights_C: Tensor | None, logps_C: Tensor) -> None:
     """Writes the targets' log-probabilities; with weights, the logits become the gradient of Σ weight · logp."""
     if _compiled(logits_CV):
-        _call("log_probabilities", logits_CV, logits_CV, targets_C, weights_C, logps_C, *logits_CV.shape)
+        call("log_probabilities", logits_CV, logits_CV, targets_C, weights_C, logps_C, *logits_CV.shape)
         return
     wide_CV = F.log_softmax(logits_CV.float(), -1)
     logps_C.copy_(wide_CV.gather(1, targets_C[:, None])[:, 0])
@@ -192,7 +196,7 @@ def quantize_nf4(x: Tensor, levels: Tensor, packed: Tensor, most_B: Tensor) -> N
     """
     bounds = (levels[1:] + levels[:-1]) / 2
     if _compiled(x):
-        _call("quantize_nf4", x, x, bounds, packed, most_B, x.numel())
+        call("quantize_nf4", x, x, bounds, packed, most_B, x.numel())
         return
     short = x.numel() % 64
     flat = F.pad(x.flatten().float(), (0, -x.numel() % 64)).view(-1, 64)
@@ -226,7 +230,7 @@ def dequantize_nf4(
         out: contiguous, of any shape.
     """
     if _compiled(out):
-        _call("dequantize_nf4", out, packed, scale_B, wide_scale, offset, levels, places, out, out.numel())
+        call("dequantize_nf4", out, packed, scale_B, wide_scale, offset, levels, places, out, out.numel())
         return
     factor_B = places[scale_B.int()] * wide_scale.repeat_interleave(256)[: len(scale_B)] + offset
     flat = torch.stack([packed >> 4, packed & 15], -1).flatten()[: out.numel()]
@@ -237,7 +241,7 @@ def dequantize_nf4(
 def dequantize_int8(packed_OD: Tensor, most_O: Tensor, out_OD: Tensor) -> None:
     """Writes 8-bit weights as numbers: `packed · most / 127`, where `most` (float32) is the largest of each row."""
     if _compiled(out_OD):
-        _call("dequantize_int8", out_OD, packed_OD, most_O, out_OD, *out_OD.shape)
+        call("dequantize_int8", out_OD, packed_OD, most_O, out_OD, *out_OD.shape)
         return
     out_OD.copy_(packed_OD * most_O[:, None] * (1 / 127))
 
@@ -246,17 +250,22 @@ def _activate(x: Tensor, activation: Activation) -> Tensor:
     return F.silu(x) if activation == "silu" else F.gelu(x, approximate="tanh")
 
 
+def compiled(device: torch.device) -> bool:
+    """Returns whether this device has the compiled kernels."""
+    return device.type == "cpu" and native().library is not None
+
+
 def _compiled(x: Tensor) -> bool:
-    return x.device.type == "cpu" and native().library is not None
+    return compiled(x.device)
 
 
-def _call(name: str, typed: Tensor, *arguments: Tensor | int | float | ctypes.c_int | None) -> None:
+def call(name: str, typed: Tensor, *arguments: object) -> None:
     """Calls a kernel for the type of `typed`; numbers are passed as 64-bit integers and 32-bit floats."""
     suffix = "bfloat16" if typed.dtype == torch.bfloat16 else "float32"
     getattr(native().library, f"{name}_{suffix}")(*map(_argument, arguments))
 
 
-def _argument(value: Tensor | int | float | ctypes.c_int | None) -> object:
+def _argument(value: object) -> object:
     if isinstance(value, Tensor):
         return ctypes.c_void_p(value.data_ptr())
     if isinstance(value, float):

@@ -4,14 +4,14 @@
 #include <immintrin.h>
 #endif
 
-/* sum_TD = x_TD + y_TD (y may be null; sum may be x); h_TD = sum / rms(sum) * weight; rstd_T = 1 / rms(sum). */
+/* sum_TD = x_TD + y_TD (y may be null; sum may be x); `stride` numbers from row to row of h_TD; h_TD = sum / rms(sum) * weight; rstd_T = 1 / rms(sum). */
 void NAME(add_norm)(const float *x, const NUMBER *y, float *sum, const float *weight, NUMBER *h, float *rstd, int64_t T,
-                    int64_t D, float epsilon) {
+                    int64_t D, int64_t stride, float epsilon) {
 #pragma omp parallel for schedule(static)
     for (int64_t t = 0; t < T; t++) {
         const float *from = x + t * D;
         float *row = sum + t * D;
-        NUMBER *out = h + t * D;
+        NUMBER *out = h + t * stride;
         float squares = 0.0f;
         if (y) {
             const NUMBER *added = y + t * D;
@@ -35,9 +35,10 @@ void NAME(add_norm)(const float *x, const NUMBER *y, float *sum, const float *we
     }
 }
 
-/* g_TD, the gradient of x behind the norm, becomes that of x before it; y_TD gets it in the other type (may be null). */
+/* g_TD, the gradient of x behind the norm, becomes that of x before it; y_TD gets it in the other type (may be null), `stride`
+ * numbers from row to row. */
 void NAME(norm_backward)(float *g, const NUMBER *gh, const float *x, const float *rstd, const float *weight, NUMBER *y,
-                         int64_t T, int64_t D) {
+                         int64_t T, int64_t D, int64_t stride) {
 #pragma omp parallel for schedule(static)
     for (int64_t t = 0; t < T; t++) {
         float *grad = g + t * D;
@@ -50,7 +51,7 @@ void NAME(norm_backward)(float *g, const NUMBER *gh, const float *x, const float
 #pragma omp simd
         for (int64_t d = 0; d < D; d++) grad[d] += r * (LOAD(from[d]) * weight[d] - row[d] * mean);
         if (y) {
-            NUMBER *out = y + t * D;
+            NUMBER *out = y + t * stride;
 #pragma omp simd
             for (int64_t d = 0; d < D; d++) out[d] = STORE(grad[d]);
         }
@@ -76,12 +77,12 @@ void NAME(head_norm)(NUMBER *x, const float *weight, float *rstd, int64_t T, int
 
 /* g_THK, the gradient behind the norm, becomes that before it, in place; x is what went into the norm. */
 void NAME(head_norm_backward)(NUMBER *g, const NUMBER *x, const float *weight, const float *rstd, int64_t T,
-                              int64_t stride, int64_t H, int64_t K) {
+                              int64_t g_stride, int64_t x_stride, int64_t H, int64_t K) {
 #pragma omp parallel for schedule(static)
     for (int64_t t = 0; t < T; t++)
         for (int64_t head = 0; head < H; head++) {
-            NUMBER *grad = g + t * stride + head * K;
-            const NUMBER *row = x + t * stride + head * K;
+            NUMBER *grad = g + t * g_stride + head * K;
+            const NUMBER *row = x + t * x_stride + head * K;
             float r = rstd[t * H + head], sum = 0.0f;
 #pragma omp simd reduction(+ : sum)
             for (int64_t k = 0; k < K; k++) sum += LOAD(grad[k]) * weight[k] * LOAD(row[k]);
@@ -111,11 +112,11 @@ void NAME(rotate)(NUMBER *x, const float *cosine, const float *sine, int64_t T, 
 }
 
 /* out_TF = activation(x_T2F[:F]) · x_T2F[F:] */
-void NAME(gated)(const NUMBER *x, NUMBER *out, int64_t T, int64_t F, int kind) {
+void NAME(gated)(const NUMBER *x, NUMBER *out, int64_t T, int64_t F, int64_t x_stride, int64_t out_stride, int kind) {
 #pragma omp parallel for schedule(static)
     for (int64_t t = 0; t < T; t++) {
-        const NUMBER *gate = x + t * 2 * F, *up = gate + F;
-        NUMBER *to = out + t * F;
+        const NUMBER *gate = x + t * x_stride, *up = gate + F;
+        NUMBER *to = out + t * out_stride;
         if (kind == 0) {
 #pragma omp simd
             for (int64_t f = 0; f < F; f++) to[f] = STORE(activation(LOAD(gate[f]), 0) * LOAD(up[f]));
@@ -127,10 +128,10 @@ void NAME(gated)(const NUMBER *x, NUMBER *out, int64_t T, int64_t F, int kind) {
 }
 
 /* x_T2F becomes the gradient of itself, given that of out_TF. */
-void NAME(gated_backward)(NUMBER *x, const NUMBER *gradient, int64_t T, int64_t F, int kind) {
+void NAME(gated_backward)(NUMBER *x, const NUMBER *gradient, int64_t T, int64_t F, int64_t stride, int kind) {
 #pragma omp parallel for schedule(static)
     for (int64_t t = 0; t < T; t++) {
-        NUMBER *gate = x + t * 2 * F, *up = gate + F;
+        NUMBER *gate = x + t * stride, *up = gate + F;
         const NUMBER *from = gradient + t * F;
         if (kind == 0) {
 #pragma omp simd
