@@ -45,6 +45,7 @@ def main() -> None:
         early_stopping_patience=None,
         max_steps=20,
         checkpoint_every_s=1e9,
+        max_activation_mb=4096,
     )
     for rate in RATES:
         adapter.load_state(start)

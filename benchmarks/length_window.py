@@ -54,6 +54,7 @@ def main() -> None:
                 batch_size=8,
                 early_stopping_patience=None,
                 checkpoint_every_s=1e9,
+                max_activation_mb=4096,
                 length_window=window,
             )
             settings = TrainSettings.from_recipe(recipe, seed=seed)

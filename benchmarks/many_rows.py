@@ -4,13 +4,17 @@ Each number of rows is a process of its own: it writes a token store of random r
 network for the same number of steps, so that what differs is what the number of rows costs. The file is in the system's
 cache, as it would be after it was written.
 
-    python benchmarks/many_rows.py [--rows 1000,10000,100000,1000000] [--steps 200] [--json FILE]
+That is what training costs. `--whole` measures `luthier train` from the file on instead: what is held while rows are checked
+and split, which is in memory, then while they are encoded one by one, and then while they are trained on.
+
+    python benchmarks/many_rows.py [--rows 1000,10000,100000,1000000] [--steps 200] [--whole] [--json FILE]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
 import resource
 import subprocess
 import sys
@@ -24,6 +28,7 @@ SETTINGS = {
     "learning_rate": 1e-3,
     "batch_size": 8,
     "max_batch_tokens": 4096,
+    "max_activation_mb": 4096,
     "schedule": "constant",
     "warmup_ratio": 0.0,
     "weight_decay": 0.0,
@@ -107,19 +112,104 @@ def measure(num_rows: int, steps: int) -> dict[str, float]:
         }
 
 
+TEMPLATE = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def tiny_model(folder: Path) -> None:
+    """A random network of two layers with a byte-level tokenizer."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    tokenizer = Tokenizer(models.BPE(vocab={token: number for number, token in enumerate(tokens)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|im_end|>", bos_token="<|im_start|>", pad_token="<|im_end|>"
+    )
+    fast.chat_template = TEMPLATE
+    fast.save_pretrained(folder)
+    config = LlamaConfig(
+        vocab_size=260,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=2,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+
+
+def write_rows(path: Path, count: int) -> None:
+    """Chat rows of some 210 bytes, none like another."""
+    draw = random.Random(1)
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = ["".join(draw.choices(letters, k=draw.randint(3, 9))) for _ in range(5000)]
+    with path.open("w") as stream:
+        for _ in range(count):
+            turns = (("user", 12), ("assistant", 6))
+            messages = [{"role": role, "content": " ".join(draw.choices(words, k=many))} for role, many in turns]
+            stream.write(json.dumps({"messages": messages}) + "\n")
+
+
+def measure_whole(num_rows: int, steps: int) -> dict[str, float]:
+    import torch
+
+    import luthier.stages.training  # noqa: F401 - what it loads is no part of what rows cost
+    from luthier import sdk
+
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        tiny_model(Path(folder) / "model")
+        write_rows(Path(folder) / "rows.jsonl", num_rows)
+        started, before = time.perf_counter(), memory_now()
+        found: dict[str, float] = {"rows": num_rows}
+
+        def hear(event) -> None:
+            stage = {"Checking": "start", "Loading": "prepared", "Training, ": "encoded"}
+            for beginning, name in stage.items():
+                if event.kind == "stage" and event.message.startswith(beginning):
+                    found[f"{name}_s"] = time.perf_counter() - started
+                    found[f"{name}_mib"] = memory_now() - before
+                    found[f"{name}_peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
+
+        overrides = {
+            "model.base": str(Path(folder) / "model"),
+            "model.dtype": "float32",
+            "adapter.r": 4,
+            "train.n_epochs": 1,
+            "train.batch_size": 8,
+            "train.max_steps": steps,
+        }
+        sdk.train(Path(folder) / "rows.jsonl", out=Path(folder) / "run", overrides=overrides, listener=hear)
+        found["trained_s"] = time.perf_counter() - started
+        found["trained_mib"] = memory_now() - before
+        found["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
+        return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", default="1000,10000,100000,1000000")
     parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--whole", action="store_true", help="from the file on, as `luthier train` does it")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--one", type=int, help="measure this number of rows in this process")
     asked = parser.parse_args()
     if asked.one:
-        print(json.dumps(measure(asked.one, asked.steps)))
+        print(json.dumps((measure_whole if asked.whole else measure)(asked.one, asked.steps)))
         return
     found = []
     for count in map(int, asked.rows.split(",")):
         command = [sys.executable, __file__, "--one", str(count), "--steps", str(asked.steps)]
+        command += ["--whole"] if asked.whole else []
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         found.append(json.loads(output.splitlines()[-1]))
         print("  ".join(f"{name} {value:,.1f}" for name, value in found[-1].items()), flush=True)

@@ -106,6 +106,7 @@ def measure(arguments: argparse.Namespace) -> dict:
         batch_size=8,
         early_stopping_patience=None,
         checkpoint_every_s=1e9,
+        max_activation_mb=4096,
     )
     settings = TrainSettings.from_recipe(recipe, seed=seed)
     with tempfile.TemporaryDirectory() as path:

@@ -30,6 +30,9 @@ class LuthierError(Exception):
         code: stable, snake_case, for programs.
         param: the recipe path, option or field at fault.
         hint: what to do about it.
+
+    Attributes:
+        told: whether another process of the same training tells it, so that this one need not.
     """
 
     exit_code: ClassVar[int] = 2
@@ -40,6 +43,7 @@ class LuthierError(Exception):
         self.code = code
         self.param = param
         self.hint = hint
+        self.told = False
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}" if self.hint else self.message

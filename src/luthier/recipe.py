@@ -6,9 +6,12 @@ made from it. `auto` stands for a value that a rule resolves to a number before 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from luthier.recipe_graders import GraderDefinition, GraderName, needs_database, read_grader
 
 Auto = Literal["auto"]
 Count = Annotated[int, Field(ge=1)]
@@ -53,8 +56,10 @@ class ModelRecipe(Section):
 
     base: str = "smollm2-135m"
     """The base model: a name from `luthier models list`, a folder in Hugging Face's layout, or a hub id."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """What computes: the processor, or an Nvidia or AMD GPU (`cuda`). `auto`: a GPU where torch can use one."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """The type of the frozen weights and their products. `auto`: bfloat16 where the processor multiplies it natively,
+    """The type of the frozen weights and their products. `auto`: bfloat16 where the device multiplies it natively,
     else float32. The adapter is float32 always."""
     quantization: Literal["none", "nf4", "int8"] = "none"
     """How the frozen weights of linear layers are held: as they are, in 4 bits (`nf4`, QLoRA: well under half the memory)
@@ -111,6 +116,14 @@ class TrainRecipe(Section):
     max_batch_tokens: Count = 4096
     """Tokens computed at once. A batch with more is computed in parts whose gradients add up to the same step. Where
     memory runs out, it is halved, which is said, and the step is taken again."""
+    shard: bool | None = None
+    """Whether several processes hold the frozen weights of the decoder's layers together, each an equal part, and gather them
+    layer by layer: less memory and more time. Null: where the base takes more than half of the memory that each process has
+    free, which each start decides anew. One process alone holds all of it."""
+    max_activation_mb: Count | Auto = "auto"
+    """Memory, in megabytes, for what one part of a batch keeps for its backward pass. A larger part keeps the input of each
+    layer alone and computes the rest again (activation checkpointing): up to a third more work, the same bits. `auto`: an
+    eighth of the memory that is free, at least 512. Models that transformers computes, not Luthier's decoder, keep all."""
     length_window: Count = 1
     """The rows of this many steps are sorted by length, so that a step's rows are alike, and the steps are shuffled again.
     1 leaves which rows meet in a step to chance. More makes steps a few percent faster and the fine-tuned model worse:
@@ -119,12 +132,15 @@ class TrainRecipe(Section):
     """A file of general chat examples to mix in, so that the model forgets less of what it knew."""
     replay_share: Annotated[float, Field(gt=0, le=0.5)] = 0.1
     """The share of each epoch's rows that are taken from `replay`, each of them once before any is taken again."""
+    neftune_noise_alpha: Annotated[float, Field(gt=0)] | None = None
+    """The strength of noise on the embeddings of the rows that are trained on, drawn anew in each step (NEFTune); it can make
+    answers less literal where there are few examples. Its authors try 5, 10 and 15. Null turns it off."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     """How the learning rate falls after the warm-up."""
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """The share of all steps over which the learning rate rises from zero."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """AdamW's decoupled weight decay."""
+    """AdamW's decoupled weight decay; norms and biases that are trained whole have none."""
     max_grad_norm: Annotated[float, Field(gt=0)] | None = 1.0
     """Gradients with a larger norm are scaled down to it; null turns this off."""
     early_stopping_patience: Count | None = 2
@@ -141,8 +157,13 @@ class TrainRecipe(Section):
 class EvaluateRecipe(Section):
     """How to judge."""
 
-    grader: Literal["auto", "exact", "json", "contains", "label"] = "auto"
-    """How an answer is scored. `auto` chooses by what the training answers look like."""
+    grader: GraderName | GraderDefinition = "auto"
+    """How an answer is scored: a name (`auto` chooses by what the training answers look like), a file with an OpenAI grader
+    as JSON or with a Python function `grade(sample, item)`, or such a definition itself. What a file holds stands in the
+    run's recipe from then on."""
+    database: str | None = None
+    """A SQLite file to run queries on, for reading only: `auto` then has answers that are SQL compared by the rows that
+    they give, and `sql` needs it."""
     max_samples: Count | None = None
     """Judge on this many test rows at most, chosen by the seed. The report says that the run was shortened."""
     max_new_tokens: Count | Auto = "auto"
@@ -153,6 +174,18 @@ class EvaluateRecipe(Section):
     minimum_gain: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """The smallest gain worth having. A test that could not have shown it is called UNDERPOWERED, not NO DIFFERENCE
     SHOWN."""
+
+    @field_validator("grader", mode="before")
+    @classmethod
+    def _read_grader(cls, given: Any) -> Any:
+        return read_grader(given)
+
+    @field_validator("database")
+    @classmethod
+    def _is_there_for_sql(cls, database: str | None, given: ValidationInfo) -> str | None:
+        if database is None and needs_database(given.data.get("grader")):
+            raise PydanticCustomError("grader", "the grader sql needs a SQLite file to run queries on", {})
+        return database
 
 
 class OutputRecipe(Section):

@@ -22,7 +22,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,10 +75,10 @@ class Disk:
         """Makes a folder in one that exists."""
         path.mkdir()
 
-    def write(self, path: Path, data: bytes) -> None:
+    def write(self, path: Path, data: bytes | Iterable[bytes]) -> None:
         """Makes a file of these bytes; they may still lie in the system's cache."""
         with path.open("wb") as stream:
-            stream.write(data)
+            stream.writelines([data] if isinstance(data, bytes) else data)
 
     def sync(self, path: Path) -> None:
         """Returns once a file's bytes, or the names in a folder, would survive a power loss."""
@@ -130,8 +130,12 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
-def write_atomically(path: str | Path, data: bytes) -> None:
+def write_atomically(path: str | Path, data: bytes | Iterable[bytes]) -> None:
     """Writes a file so that a reader, or a crash at any instant, finds the old bytes or the new ones, never half.
+
+    Args:
+        path: the file.
+        data: what to write, at once or piece by piece.
 
     Raises:
         OSError: the disk is full or the folder cannot be written; the old file stands.

@@ -20,19 +20,24 @@ from luthier.data.rules.catalogue import chosen
 from luthier.data.shapes.columns import ColumnMap
 from luthier.data.split import Split
 from luthier.data.twins.held_out import read_held_out
-from luthier.errors import RecipeError
+from luthier.errors import EvaluateError, RecipeError
+from luthier.evaluate.graders import open_grader
 from luthier.recipe import Recipe
 from luthier.recipe_io import LoadedRecipe
+from luthier.report.files import read_report
 from luthier.report.schema import Report, TrainingSummary
 from luthier.runs import Listener, RunFolder, no_listener
 from luthier.stages.checking import check_stage
 from luthier.stages.opening import Overrides, new_run, open_model, resumed_run, with_overrides
-from luthier.stages.preparing import checked, prepare, prepare_stage, read_checked, write_split
-from luthier.stages.stopping import resumable
+from luthier.stages.preparing import prepare, prepare_stage, write_split
+from luthier.stages.reading import checked, read_checked
+from luthier.stages.working import working
 
 if TYPE_CHECKING:
+    from luthier.evaluate.table import ComparisonTable
     from luthier.model.sources import ListedModel
     from luthier.stages.chatting import Conversation
+    from luthier.stages.evaluating import Subject
 
 
 def finetune(
@@ -42,6 +47,7 @@ def finetune(
     resume: str | Path | None = None,
     recipe: LoadedRecipe | None = None,
     overrides: Overrides = (),
+    ray_nodes: int | None = None,
     listener: Listener = no_listener,
 ) -> Report:
     """Returns the answer to "is it better than the base?" for a file of chat examples, and leaves the model behind.
@@ -52,20 +58,35 @@ def finetune(
         resume: a run folder to go on with, from wherever it stopped.
         recipe: from `load_recipe`; the defaults otherwise.
         overrides: `key.path=value` texts, or a mapping of paths to values.
+        ray_nodes: how many processes of a Ray cluster train together; by default those that torchrun started, or this one.
         listener: hears what is going on.
 
     Raises:
         LuthierError: see `luthier.errors`; the message says what is wrong and what to do.
         Interrupted: stopped; the run can be resumed.
     """
-    run, settled = _open(data, out, resume, recipe, overrides, kind="run")
-    with run.lock(), resumable(run):
-        prepared = prepare_stage(run, settled.recipe, listener, hold_out=True)
+    with working(lambda: _open(data, out, resume, recipe, overrides, kind="run"), listener) as work:
+        run, processes = work.run, work.processes
+        prepared = processes.in_turn(lambda: prepare_stage(run, work.recipe, work.listener, hold_out=True))
+        _open_grader(work.recipe)
 
         from luthier.stages.evaluating import Subject, evaluate_stage
+
+        if ray_nodes is not None:
+            from luthier.stages.on_ray import train_on_ray
+
+            train_on_ray(run, ray_nodes, work.listener, hold_out=True)
+            return evaluate_stage(run, _from_disk(run, work.listener), work.listener)
+
         from luthier.stages.training import train_stage
 
-        trained = train_stage(run, settled.recipe, prepared, listener)
+        trained = train_stage(run, work.recipe, prepared, work.listener, processes)
+        if not processes.is_first:
+            del trained  # the first one judges alone, and may need the room
+            return processes.in_turn(lambda: read_report(run.path))
+        if processes.in_step:
+            del trained  # it holds a part of the base
+            return processes.in_turn(lambda: evaluate_stage(run, _from_disk(run, work.listener), work.listener))
         subject = Subject(
             recipe=trained.recipe,
             model=trained.model,
@@ -77,7 +98,19 @@ def finetune(
             training=trained.summary,
             notes=prepared.notes + trained.notes,
         )
-        return evaluate_stage(run, subject, listener)
+        return processes.in_turn(lambda: evaluate_stage(run, subject, listener))
+
+
+def _open_grader(recipe: Recipe) -> None:
+    """Opens the grader that a recipe names, so that what is wrong with it is said before anything is trained.
+
+    Raises:
+        EvaluateError: its database cannot be read, it needs a judge and there is none, its JSON schema is no schema.
+    """
+    if recipe.evaluate.grader != "auto":
+        open_grader(recipe.evaluate.grader, database=recipe.evaluate.database)
+    elif recipe.evaluate.database is not None:
+        open_grader("sql", database=recipe.evaluate.database)
 
 
 def check(
@@ -194,8 +227,7 @@ def split(
         )
     prepared = prepare(with_overrides(recipe, overrides, data__train=data).recipe, listener)
     out.mkdir(parents=True, exist_ok=True)
-    write_split(out, prepared)
-    return prepared.split
+    return write_split(out, prepared).split
 
 
 def train(
@@ -205,23 +237,31 @@ def train(
     resume: str | Path | None = None,
     recipe: LoadedRecipe | None = None,
     overrides: Overrides = (),
+    ray_nodes: int | None = None,
     listener: Listener = no_listener,
 ) -> TrainingSummary:
     """Trains an adapter on every row of a file and leaves it in `out/adapter`, in PEFT's format.
 
-    Nothing is held out: without `data.validation=FILE` the last epoch is kept and nothing stops early.
+    Nothing is held out: without `data.validation=FILE` the last epoch is kept and nothing stops early. The arguments are
+    those of `finetune`.
 
     Raises:
         LuthierError: see `luthier.errors`.
         Interrupted: stopped; the run can be resumed.
     """
-    run, settled = _open(data, out, resume, recipe, overrides, kind="train")
-    with run.lock(), resumable(run):
-        prepared = prepare_stage(run, settled.recipe, listener, hold_out=False)
+    with working(lambda: _open(data, out, resume, recipe, overrides, kind="train"), listener) as work:
+        run, processes = work.run, work.processes
+        prepared = processes.in_turn(lambda: prepare_stage(run, work.recipe, work.listener, hold_out=False))
+
+        if ray_nodes is not None:
+            from luthier.stages.on_ray import train_on_ray
+
+            train_on_ray(run, ray_nodes, work.listener, hold_out=False)
+            return TrainingSummary(**(run.stage("train") or {})["summary"])
 
         from luthier.stages.training import train_stage
 
-        return train_stage(run, settled.recipe, prepared, listener).summary
+        return train_stage(run, work.recipe, prepared, work.listener, processes).summary
 
 
 def evaluate(
@@ -273,17 +313,56 @@ def evaluate(
     return evaluate_stage(target, open_subject(opened, examples, own_rows=data is None), listener)
 
 
-def compare(base: str | Path, tuned: str | Path, *, minimum_gain: float = 0.1) -> Report:
+def compare(base: str | Path, tuned: str | Path, *, minimum_gain: float = 0.1, cluster: str | None = None) -> Report:
     """Returns the same statistics for any two files of `{"id", "score"}` lines.
 
+    Args:
+        base, tuned: the files; ids are matched.
+        minimum_gain: the smallest gain worth having, in score points.
+        cluster: the key that names the source a row shares with others; None where rows are independent.
+
     Raises:
-        EvaluateError: an unreadable line (with file:line), or no id in both files.
+        EvaluateError: an unreadable line (with file:line), no id in both files, a row without a cluster, or several
+            metrics, which `compare_files` compares.
     """
-    from luthier.evaluate.compare import compare_scores, read_scores
+    from luthier.evaluate.table import ComparisonTable
+
+    found = compare_files([base, tuned], minimum_gain=minimum_gain, cluster=cluster)
+    if isinstance(found, ComparisonTable):
+        raise EvaluateError(
+            f"The files hold several metrics: {', '.join(found.metrics)}.",
+            code="several_metrics",
+            hint="`compare_files` compares all of them, with Holm's correction.",
+        )
+    return found
+
+
+def compare_files(
+    files: Sequence[str | Path], *, minimum_gain: float = 0.1, cluster: str | None = None
+) -> Report | ComparisonTable:
+    """Returns every pair of files compared on every metric: a report where that is one comparison, else a table.
+
+    Args:
+        files: lines of `{"id", "score"}` or `{"id", "scores": {name: score}}`, the base first.
+        minimum_gain, cluster: as in `compare`.
+
+    Raises:
+        EvaluateError: as `compare`; code "nothing_to_compare" where no two files share a metric.
+    """
+    from luthier.evaluate.pairing import mean_score
+    from luthier.evaluate.score_files import joined_clusters, named, read_score_file
+    from luthier.evaluate.table import compare_all
     from luthier.report.build import compare_report
 
-    scores = read_scores(base), read_scores(tuned)
-    return compare_report(compare_scores(*scores, minimum_gain=minimum_gain), *scores, names=(str(base), str(tuned)))
+    read = [read_score_file(file, cluster) for file in files]
+    models = dict(zip(named(read), (file.metrics for file in read), strict=True))
+    clusters = joined_clusters(read, cluster) if cluster is not None else None
+    table = compare_all(models, minimum_gain=minimum_gain, clusters=clusters)
+    if len(table.models) > 2 or len(table.metrics) > 1:
+        return table
+    only = table.pairings[0]
+    base, tuned = ({key: mean_score(score) for key, score in file.metrics[only.metric].items()} for file in read)
+    return compare_report(only.comparison, base, tuned, names=(only.base, only.tuned))
 
 
 def chat(
@@ -316,6 +395,14 @@ def pull_model(name: str, *, listener: Listener = no_listener) -> Path:
     from luthier.model.sources import resolve_model
 
     return resolve_model(name, listener)
+
+
+def _from_disk(run: RunFolder, listener: Listener) -> Subject:
+    """Returns what a run has trained as something to judge on the run's own test rows."""
+    from luthier.stages.evaluating import open_subject
+
+    examples = read_checked(run.data / "test.jsonl")
+    return open_subject(open_model(str(run.path), (), listener), examples, own_rows=True)
 
 
 def _open(

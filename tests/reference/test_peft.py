@@ -31,6 +31,7 @@ def settings(max_steps: int) -> TrainSettings:
         learning_rate=1e-3,
         batch_size=4,
         max_batch_tokens=4096,
+        max_activation_mb=4096,
         schedule="linear",
         warmup_ratio=0.1,
         weight_decay=0.0,

@@ -107,6 +107,7 @@ def our_run(path, lengths, *, valid_rows=False, **changes):
         "learning_rate": 0.01,
         "batch_size": 4,
         "max_batch_tokens": 4096,
+        "max_activation_mb": 4096,
         "schedule": "cosine",
         "warmup_ratio": 0.2,
         "weight_decay": 0.0,

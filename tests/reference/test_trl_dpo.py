@@ -16,7 +16,7 @@ from luthier.model.chat_template import ChatTokenizer
 from luthier.model.loader import load_model
 from luthier.model.lora import LoraConfig, attach
 from luthier.runs import RunFolder, no_listener
-from luthier.train.encode import encode_pairs
+from luthier.train.encode import encode_rows
 from luthier.train.engine import open_engine
 from luthier.train.preference import Preferences, refer
 
@@ -87,7 +87,7 @@ def ours(theirs, tiny_model_folder, tmp_path_factory):
     examples = [
         Example(row, "pairs.jsonl", line, recognise(row).messages) for line, row in enumerate(preference_rows(), 1)
     ]
-    pairs = encode_pairs(model.chat, examples, max_length=512, drop_too_long=False).encoded
+    pairs = encode_rows(model.chat, examples, method="dpo", max_length=512, drop_too_long=False).encoded
     run = RunFolder(tmp_path_factory.mktemp("run"))
     run.data.mkdir()
     referred = refer(model, adapter, {"train": pairs}, run, base="tiny", max_tokens=200, listener=no_listener)

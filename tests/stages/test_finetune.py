@@ -322,3 +322,50 @@ def test_a_run_with_a_checkpoint_no_longer_needs_the_adapter_it_started_from(dat
     luthier.finetune(resume=tmp_path / "parts")
     name = "adapter/adapter_model.safetensors"
     assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.parametrize("change", ["gone", "another"])
+def test_a_run_whose_checkpoints_are_damaged_never_begins_at_a_new_adapter_where_its_own_is_gone(
+    data, settings, tmp_path, monkeypatch, change
+):
+    sdk.train(data, out=tmp_path / "earlier", overrides=settings)
+    adapter = tmp_path / "earlier/adapter"
+    weights = adapter / "adapter_model.safetensors"
+    before = weights.read_bytes()
+    given = settings | {"adapter.start_from": str(adapter), "train.checkpoint_every_s": 0}
+    sdk.train(data, out=tmp_path / "whole", overrides=given)
+    real = training.train
+
+    def stopped(*args, **kwargs):
+        asked = iter(range(1, 100))
+        return real(*args, **kwargs | {"stop_requested": lambda: next(asked) >= 2})
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "train", stopped)
+        with pytest.raises(Interrupted):
+            sdk.train(data, out=tmp_path / "parts", overrides=given)
+    for checkpoint in (tmp_path / "parts/checkpoints").glob("step-*"):
+        (checkpoint / "adapter.safetensors").write_bytes(b"torn")
+    weights.unlink() if change == "gone" else weights.write_bytes(before[:-4] + b"\0\0\0\0")
+    with pytest.raises(
+        ModelError, match=r"earlier/adapter, is (gone|another one now), and no checkpoint in .* is whole"
+    ) as caught:
+        sdk.train(resume=tmp_path / "parts")
+    assert (caught.value.code, caught.value.param) == ("start_lost", "adapter.start_from")
+    assert "Put the adapter back" in str(caught.value.hint)
+    weights.write_bytes(before)
+    sdk.train(resume=tmp_path / "parts")
+    name = "adapter/adapter_model.safetensors"
+    assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_noise_on_embeddings_is_a_recipe_key_and_said(data, settings, tmp_path, heard):
+    given = settings | {"train.neftune_noise_alpha": 5.0, "train.max_steps": 2}
+    luthier.finetune(data, out=tmp_path / "noisy", overrides=given, listener=heard.append)
+    luthier.finetune(data, out=tmp_path / "plain", overrides=settings | {"train.max_steps": 2})
+    losses = [
+        [line["train_loss"] for line in read_lines(tmp_path / run / "metrics.jsonl")] for run in ("noisy", "plain")
+    ]
+    assert losses[0][0] != losses[1][0]
+    assert losses[0][0] == pytest.approx(losses[1][0], rel=0.2)
+    assert any("noise" in event.message.lower() for event in heard)

@@ -58,6 +58,7 @@ def settings() -> TrainSettings:
         learning_rate=0.01,
         batch_size=4,
         max_batch_tokens=4096,
+        max_activation_mb=4096,
         schedule="linear",
         warmup_ratio=0.1,
         weight_decay=0.0,

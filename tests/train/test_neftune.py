@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+
 import pytest
 import torch
 import torch.nn.functional as F
 
+from luthier.errors import Interrupted
+from luthier.model.loader import load_model
 from luthier.model.lora import LoraConfig, attach
+from luthier.runs import RunFolder, no_listener, read_lines
+from luthier.train import training
 from luthier.train.batch import flatten
 from luthier.train.engine import open_engine
+from luthier.train.loop import train
 from luthier.train.neftune import NoisyEngine, longest
 
 pytestmark = pytest.mark.unit
@@ -86,3 +94,45 @@ def test_loss_and_gradient_are_those_of_transformers_with_that_noise(model, adap
     loss.backward()
     assert abs(loss.item() + logps.mean().item()) < 1e-5
     assert (found - adapter.flat.grad).norm() / adapter.flat.grad.norm() < 2e-4
+
+
+@pytest.fixture
+def finish(tiny_model_folder, chat, rows):
+    """Trains as a new process would."""
+
+    def run_it(folder, settings, stop_requested=lambda: False):
+        run = RunFolder(folder)
+        run.path.mkdir(exist_ok=True)
+        model = load_model(tiny_model_folder, "float32", chat)
+        adapter = attach(model.network, LoraConfig(r=4, lora_alpha=8), seed=5)
+        with contextlib.suppress(Interrupted):
+            train(
+                model, adapter, rows[:11], rows[11:], settings, run, listener=no_listener, stop_requested=stop_requested
+            )
+        return read_lines(run.metrics), adapter.state()
+
+    return run_it
+
+
+def test_a_recipe_turns_noise_on_in_steps_and_nowhere_else(finish, settings, tmp_path, monkeypatch):
+    noisy, _ = finish(tmp_path / "noisy", dataclasses.replace(settings, neftune_noise_alpha=5.0, learning_rate=1e-9))
+    still, _ = finish(tmp_path / "still", dataclasses.replace(settings, learning_rate=1e-9))
+    assert all(one["train_loss"] != other["train_loss"] for one, other in zip(noisy, still, strict=True))
+    assert [line.get("valid_loss") for line in noisy] == pytest.approx(
+        [line.get("valid_loss") for line in still], abs=1e-6
+    )
+    engines = []
+    monkeypatch.setattr(
+        training, "check_against_transformers", lambda _model, engine, _rows: engines.append(type(engine).__name__)
+    )
+    finish(tmp_path / "checked", dataclasses.replace(settings, neftune_noise_alpha=5.0, max_steps=1))
+    assert engines == ["FusedEngine"]
+
+
+def test_a_resumed_run_draws_the_same_noise(finish, settings, tmp_path):
+    noisy = dataclasses.replace(settings, neftune_noise_alpha=5.0, checkpoint_every_s=0)
+    _, whole = finish(tmp_path / "whole", noisy)
+    asked = iter(range(1, 100))
+    finish(tmp_path / "parts", noisy, stop_requested=lambda: next(asked) >= 4)
+    _, parts = finish(tmp_path / "parts", noisy)
+    assert all(torch.equal(whole[name], value) for name, value in parts.items())

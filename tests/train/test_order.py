@@ -16,7 +16,7 @@ from luthier.train.order import Course
 from luthier.train.settings import TrainSettings
 
 pytestmark = pytest.mark.unit
-RESOLVED = {"n_epochs": 2, "learning_rate": 0.1, "batch_size": 4}
+RESOLVED = {"n_epochs": 2, "learning_rate": 0.1, "batch_size": 4, "max_activation_mb": 512}
 
 
 def course(num_rows, num_replay=0, *, batch_size=4, window=8, share=0.0, seed=1):

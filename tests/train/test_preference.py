@@ -17,6 +17,7 @@ from luthier.train.encode import EncodedPair
 from luthier.train.engine import open_engine
 from luthier.train.loop import train
 from luthier.train.preference import REFERENCE, Preferences, ReferredPair, refer
+from luthier.train.token_store import write_token_store
 
 pytestmark = pytest.mark.unit
 BETA = 0.3
@@ -120,6 +121,26 @@ def test_what_the_base_gives_is_computed_once_and_of_these_rows_only(model, pair
     assert any(event.kind == "warning" for event in heard)
     assert (run.data / REFERENCE).read_bytes() != before
     assert isinstance(other[0], ReferredPair)
+
+
+def test_pairs_in_a_store_are_those_in_memory_and_put_together_one_at_a_time(model, pairs, referred, monkeypatch):
+    adapter, rows, run = referred
+    store = write_token_store(run.path / "tokens", pairs, vocabulary_size=260, made_from="x", pairs=True)
+    arguments = {"base": "x", "max_tokens": 60, "listener": no_listener}
+
+    def never(*_args, **_kwargs):
+        raise AssertionError("the same rows were computed again")
+
+    monkeypatch.setattr("luthier.train.preference._computed", never)
+    monkeypatch.setattr(type(store), "_row", never)
+    again = refer(model, adapter, {"train": store}, run, **arguments)["train"]
+    assert again.lengths.tolist() == [pair.num_tokens for pair in pairs] == rows.lengths.tolist()
+    monkeypatch.undo()
+    assert [row.base_other for row in again] == [row.base_other for row in rows]
+    assert again[1].pair.other.ids.tolist() == pairs[1].other.ids.tolist()
+    assert [row.pair.place for row in again[1:3]] == [pair.place for pair in pairs[1:3]]
+    with pytest.raises(IndexError):
+        again[len(pairs)]
 
 
 def test_a_damaged_file_is_computed_anew_with_a_warning(model, pairs, referred):

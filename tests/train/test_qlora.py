@@ -79,9 +79,12 @@ def test_loss_and_gradient_are_those_of_peft_over_bitsandbytes(
     loss, gradients, counts = theirs
     model = load_model(folder, "float32", chat, quantization="nf4")
     if evaluated_first:
-        from luthier.model.generate import generate_batch
+        from luthier.model.generation.generator import Generator
+        from luthier.model.generation.prompt import Options, Prompt
 
-        generate_batch(model, [rows[0].ids[:12].tolist(), rows[1].ids[:9].tolist()], [0, 1], max_new_tokens=4)
+        prompts = [Prompt(rows[0].ids[:12].tolist()), Prompt(rows[1].ids[:9].tolist())]
+        for engine in ("native", "generic"):
+            assert len(list(Generator(model, engine=engine).answer(prompts, Options(4)))) == 2
     adapter = with_adapter(model)
     assert num_parameters(model.network) == counts
     engine = open_engine(model, adapter, kind=engine_kind)

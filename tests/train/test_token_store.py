@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from luthier.errors import DataError, TrainError
 from luthier.model.chat_template import EncodedExample
 from luthier.runs import disk
-from luthier.train.token_store import TokenStore, digest_of, open_token_store, write_token_store
+from luthier.train.encode import EncodedPair, TooLong
+from luthier.train.token_store import TokenStore, content_digest, digest_of, open_token_store, write_token_store
 
 pytestmark = pytest.mark.unit
 
@@ -64,6 +65,59 @@ def test_what_was_written_is_what_is_read(tmp_path_factory, drawn, vocabulary):
     assert store.longest_answer_tokens == max(row.last_answer_tokens for row in rows)
     with pytest.raises(IndexError):
         store[len(rows)]
+
+
+def random_pairs(count: int, seed: int = 0):
+    draw = np.random.default_rng(seed)
+    for number in range(count):
+        prompt = draw.integers(0, 300, int(draw.integers(1, 30)))
+        answers = (np.concatenate([prompt, draw.integers(0, 300, int(draw.integers(1, 20)))]) for _ in range(2))
+        yield EncodedPair(*(EncodedExample(a, np.arange(len(a)) >= len(prompt), f"ü.jsonl:{number}") for a in answers))
+
+
+def test_pairs_are_read_as_they_were_written(tmp_path):
+    pairs = list(random_pairs(40))
+    write_token_store(tmp_path / "s", iter(pairs), vocabulary_size=300, made_from="a", pairs=True)
+    store = open_token_store(tmp_path / "s", made_from="a")
+    assert store is not None
+    for pair, read in zip(pairs, store, strict=True):
+        assert isinstance(read, EncodedPair)
+        assert same(pair.preferred, read.preferred)
+        assert same(pair.other, read.other)
+    assert same(store[-1].other, pairs[-1].other)
+    assert store.lengths.tolist() == [pair.num_tokens for pair in pairs]
+    assert store.num_tokens == sum(pair.num_tokens for pair in pairs)
+    assert store.num_trained == sum(pair.preferred.num_trained + pair.other.num_trained for pair in pairs)
+    assert store.longest_answer_tokens == max(pair.last_answer_tokens for pair in pairs)
+
+
+def test_content_is_what_rows_hold_whatever_their_places(tmp_path):
+    for number, rows in enumerate((list(random_rows(20, 300)), list(random_pairs(20)))):
+        pairs = number == 1
+        store = write_token_store(tmp_path / "s", rows, vocabulary_size=300, made_from="a", pairs=pairs)
+        assert store.content == content_digest(rows) == content_digest(store)
+        assert store.content != content_digest(rows[1:])
+        first = rows[0].preferred if pairs else rows[0]
+        elsewhere = EncodedExample(first.ids, first.trained, "moved:1")
+        moved = [EncodedPair(elsewhere, rows[0].other) if pairs else elsewhere, *rows[1:]]
+        assert store.content == content_digest(moved)
+        first.trained[-1] = False
+        assert store.content != content_digest(rows)
+
+
+def test_what_was_left_out_is_noted_also_where_no_row_is_left(tmp_path):
+    left_out = []
+
+    def rows():
+        left_out.append(TooLong(0, "a.jsonl:1", 99))
+        yield from ()
+
+    write_token_store(tmp_path / "s", rows(), vocabulary_size=300, made_from="a", too_long=left_out)
+    store = open_token_store(tmp_path / "s", made_from="a")
+    assert store is not None
+    assert store.too_long == (TooLong(0, "a.jsonl:1", 99),)
+    assert len(store) == store.num_tokens == store.longest_answer_tokens == 0
+    assert list(store) == []
 
 
 def test_a_store_is_opened_again_for_what_it_was_made_from_and_for_nothing_else(tmp_path):

@@ -22,7 +22,9 @@ class Facts:
         model_width: the width D of the residual stream.
         context_length: the model's longest sequence, in tokens.
         longest_answer_tokens: of the training answers.
+        device, device_reason: what `model.device` becomes on this machine, and why.
         dtype, dtype_reason: what `model.dtype` becomes on this machine, and why.
+        free_bytes: of memory, before the weights are loaded.
         method, method_reason: what `train.method` becomes for these rows, and why.
         started_from: the shape of the adapter that training starts from, as keys of the recipe's section `adapter`.
     """
@@ -33,6 +35,9 @@ class Facts:
     longest_answer_tokens: int
     dtype: str
     dtype_reason: str
+    free_bytes: int
+    device: str = "cpu"
+    device_reason: str = ""
     method: str = "supervised"
     method_reason: str = ""
     started_from: Mapping[str, Any] = field(default_factory=dict)
@@ -116,6 +121,19 @@ def batch_size(num_train: int) -> tuple[int, str]:
     return size, f"the largest of 4, 8 and 16 that leaves 40 steps an epoch with {num_train:,} examples, at least 4"
 
 
+def max_activation_mb(free_bytes: int) -> tuple[int, str]:
+    """An eighth of the free memory, at least 512 MB.
+
+    Source: a choice. Weights, the page cache that they are read through and whatever else runs need room, and the embedded
+    model keeps a part of 1,200 tokens in 512 MB (`docs/measurements/train-speed.md` has the peaks).
+    """
+    megabytes = max(512, free_bytes // 8 // 1_000_000)
+    return (
+        megabytes,
+        f"an eighth of the {free_bytes / 1e9:.1f} GB that are free, at least 512; larger parts are computed twice",
+    )
+
+
 def max_new_tokens(longest_answer_tokens: int) -> tuple[int, str]:
     """1.5 × the longest training answer, at least 32 tokens: room to be wrong in, without waiting for endless prose."""
     return max(MIN_NEW_TOKENS, -(-3 * longest_answer_tokens // 2)), (
@@ -139,6 +157,7 @@ def resolve(recipe: Recipe, facts: Facts) -> tuple[Recipe, list[Choice]]:
     rank = 16 if recipe.adapter.r == "auto" else recipe.adapter.r
     answer, answer_rule = max_new_tokens(facts.longest_answer_tokens)
     rules: dict[str, tuple[int | float | str, str]] = {
+        "model.device": (facts.device, facts.device_reason),
         "model.dtype": (facts.dtype, facts.dtype_reason),
         "model.max_length": (facts.context_length, "the model's own context"),
         "adapter.r": (16, "16, inside the guide's range of 8 to 64; raise it for a harder task with many examples"),
@@ -147,6 +166,7 @@ def resolve(recipe: Recipe, facts: Facts) -> tuple[Recipe, list[Choice]]:
         "train.n_epochs": (epochs, epochs_rule),
         "train.learning_rate": (rate, rate_rule),
         "train.batch_size": (size, size_rule),
+        "train.max_activation_mb": max_activation_mb(facts.free_bytes),
         "evaluate.max_new_tokens": (answer, answer_rule),
     }
     if recipe.adapter.method == "full":

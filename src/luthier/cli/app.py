@@ -51,6 +51,8 @@ def main() -> None:
     try:
         app()
     except LuthierError as error:
+        if error.told:
+            sys.exit(error.exit_code)
         if as_json:
             sys.stdout.buffer.write(orjson.dumps(error.to_json(), option=orjson.OPT_INDENT_2) + b"\n")
         _say(f"\n{type(error).__name__}: {error.message}")

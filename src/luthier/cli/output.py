@@ -10,7 +10,8 @@ from typing import Any
 
 import orjson
 
-from luthier.runs import Event, Listener
+from luthier.runs import Event, Listener, no_listener
+from luthier.train.processes import started
 
 PLAIN_STEP_EVERY_S = 10.0
 """Without a terminal, a step is printed this often."""
@@ -20,6 +21,11 @@ def print_json(value: Any) -> None:
     """Prints a value as indented JSON on standard output."""
     sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n")
     sys.stdout.flush()
+
+
+def is_first() -> bool:
+    """Whether this process talks to the person: the only one, or the first of those that train together."""
+    return started()[0] == 0
 
 
 def clock(seconds: float) -> str:
@@ -32,7 +38,10 @@ def clock(seconds: float) -> str:
 @contextlib.contextmanager
 def watching() -> Iterator[Listener]:
     """Yields a listener that tells a person on standard error what goes on: with a live line on a terminal, in plain
-    lines elsewhere."""
+    lines elsewhere. Of several processes, only the first one tells."""
+    if not is_first():
+        yield no_listener
+        return
     if not sys.stderr.isatty():
         yield _PlainWatch()
         return

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from luthier.cli.output import print_json, watching
+from luthier.cli.output import is_first, print_json, watching
 from luthier.errors import RecipeError
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
@@ -18,6 +18,14 @@ Out = Annotated[
 Resume = Annotated[str | None, typer.Option("--resume", metavar="DIR", help="Go on with a run that was stopped.")]
 RecipeFile = Annotated[str | None, typer.Option("--recipe", metavar="FILE", help="A recipe in YAML.")]
 Preset = Annotated[str | None, typer.Option("--preset", metavar="NAME", help="A shipped recipe, such as quick.")]
+Engine = Annotated[
+    Literal["local", "ray"],
+    typer.Option("--engine", help="What starts the processes: this command alone, or a Ray cluster (extra: ray)."),
+]
+Nodes = Annotated[
+    int | None,
+    typer.Option("--nodes", metavar="N", min=1, help="With --engine ray: how many processes train together."),
+]
 Arguments = Annotated[
     list[str] | None,
     typer.Argument(
@@ -41,6 +49,8 @@ def run(
     resume: Resume = None,
     recipe: RecipeFile = None,
     preset: Preset = None,
+    engine: Engine = "local",
+    nodes: Nodes = None,
     as_json: Json = False,
 ) -> None:
     """Check, split, train, evaluate: from a file of chat examples to a verdict.
@@ -57,6 +67,7 @@ def run(
             resume=resume,
             recipe=given_recipe(recipe, preset),
             overrides=overrides,
+            ray_nodes=_ray_nodes(engine, nodes),
             listener=listener,
         )
     _show_report(report, as_json)
@@ -68,6 +79,8 @@ def train(
     resume: Resume = None,
     recipe: RecipeFile = None,
     preset: Preset = None,
+    engine: Engine = "local",
+    nodes: Nodes = None,
     as_json: Json = False,
 ) -> None:
     """Train an adapter on every row of a file; nothing is held out unless data.validation=FILE is given."""
@@ -81,8 +94,11 @@ def train(
             resume=resume,
             recipe=given_recipe(recipe, preset),
             overrides=overrides,
+            ray_nodes=_ray_nodes(engine, nodes),
             listener=listener,
         )
+    if not is_first():
+        return
     if as_json:
         print_json(summary.model_dump())
     else:
@@ -111,18 +127,44 @@ def evaluate(
 
 
 def compare(
-    base: Annotated[str, typer.Argument(metavar="BASE.jsonl", help='Lines of {"id", "score"}.')],
-    tuned: Annotated[str, typer.Argument(metavar="TUNED.jsonl", help="The same ids, scored for the other model.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="BASE.jsonl TUNED.jsonl",
+            help='Lines of {"id", "score"}, or of {"id", "scores": {name: score}}; the same ids for each model.',
+        ),
+    ],
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster",
+            metavar="KEY",
+            help="The key of a line that names the source its row shares with others, in one file at least.",
+        ),
+    ] = None,
     minimum_gain: Annotated[float, typer.Option(help="The smallest gain worth having, in score points.")] = 0.1,
     as_json: Json = False,
 ) -> None:
-    """The same paired statistics for any two files of scores.
+    """The same paired statistics for any files of scores; every pair of several, corrected together.
 
-    Exit status: 0 if the second is BETTER, 1 if not.
+    A row that was answered several times has a list of scores. Exit status: 0 if a later file is BETTER than the first,
+    1 if not.
     """
     from luthier import sdk
+    from luthier.report.schema import Report
 
-    _show_report(sdk.compare(base, tuned, minimum_gain=minimum_gain), as_json)
+    found = sdk.compare_files(files, minimum_gain=minimum_gain, cluster=cluster)
+    if isinstance(found, Report):
+        _show_report(found, as_json)
+        return
+    from luthier.cli.comparison import print_table, table_json
+
+    if as_json:
+        print_json(table_json(found))
+    else:
+        print_table(found)
+    sys.stdout.flush()
+    raise typer.Exit(0 if found.better_than_first() else 1)
 
 
 def given_recipe(file: str | None, preset: str | None) -> Any:
@@ -154,7 +196,27 @@ def data_and_overrides(arguments: list[str] | None) -> tuple[str | None, list[st
     return (files[0] if files else None), [word for word in words if word not in files]
 
 
+def _ray_nodes(engine: Literal["local", "ray"], nodes: int | None) -> int | None:
+    """Returns how many processes of a Ray cluster are wanted, None without one.
+
+    Raises:
+        RecipeError: a number without Ray, or Ray without a number.
+    """
+    if engine == "ray" and nodes is None:
+        raise RecipeError("How many processes is Ray to start?", code="no_nodes", param="nodes", hint="Give --nodes N.")
+    if engine == "local" and nodes is not None:
+        raise RecipeError(
+            "--nodes is for --engine ray.",
+            code="nodes_without_ray",
+            param="nodes",
+            hint="Add --engine ray; or start several processes with `torchrun --nproc-per-node N -m luthier …`.",
+        )
+    return nodes
+
+
 def _show_report(report: Any, as_json: bool) -> None:
+    if not is_first():
+        raise typer.Exit(0 if report.verdict == "BETTER" else 1)
     if as_json:
         print_json(report.model_dump(mode="json"))
     else:

@@ -7,11 +7,13 @@ from typing import Any
 
 from luthier.data.chat import content_text
 from luthier.model.adapter import load_adapter
-from luthier.model.generate import Sampling, stream
+from luthier.model.device import resolve_device
+from luthier.model.generation.generator import Generator
+from luthier.model.generation.prompt import Options, Prompt, Sampling
 from luthier.model.loader import load_model, resolve_dtype
 from luthier.runs import Listener
 from luthier.stages.opening import Overrides, open_model
-from luthier.stages.preparing import read_checked
+from luthier.stages.reading import read_checked
 
 
 class Conversation:
@@ -26,10 +28,11 @@ class Conversation:
 
     def __init__(self, name: str, *, system: str | None, overrides: Overrides, listener: Listener) -> None:
         opened = open_model(name, overrides, listener)
-        dtype, _ = resolve_dtype(opened.recipe.model.dtype)
-        self._model = load_model(opened.base, dtype, quantization=opened.recipe.model.quantization)
-        if opened.adapter:
-            load_adapter(self._model.network, opened.adapter)
+        device, _ = resolve_device(opened.recipe.model.device)
+        dtype, _ = resolve_dtype(opened.recipe.model.dtype, device)
+        self._model = load_model(opened.base, dtype, quantization=opened.recipe.model.quantization, device=device)
+        adapter = load_adapter(self._model.network, opened.adapter) if opened.adapter else None
+        self._generator = Generator(self._model, adapter, max_rows=1)
         if system is None and opened.run:
             prompts = {
                 content_text(e.messages[0]) if e.messages[0]["role"] in ("system", "developer") else ""
@@ -54,13 +57,14 @@ class Conversation:
         """
         messages = [*self.messages, {"role": "user", "content": text}]
         chat = self._model.chat
-        prompt = chat.encode_prompt(messages)
-        room = self._model.context_length - len(prompt)
+        prompt = Prompt(chat.encode_prompt(messages), Sampling(temperature, top_p, seed))
+        room = self._model.context_length - len(prompt.ids)
         ids: list[int] = []
         told = ""
-        sampling = Sampling(temperature, top_p, seed)
-        for token in stream(self._model, prompt, max_new_tokens=min(max_new_tokens, max(room, 1)), sampling=sampling):
-            ids.append(token)
+        for piece in self._generator.stream([prompt], Options(min(max_new_tokens, max(room, 1)))):
+            if piece.finish_reason == "stop":
+                break
+            ids.append(piece.token)
             answer = chat.decode(ids)
             if not answer.endswith("\ufffd"):  # half a character waits for its other half
                 yield answer[len(told) :]

@@ -14,11 +14,12 @@ from luthier.data.chat import Example
 from luthier.data.split import take
 from luthier.errors import EvaluateError
 from luthier.evaluate.compare import compare_scores
-from luthier.evaluate.graders import find_grader, infer_grader
+from luthier.evaluate.graders import Grader, choose_grader
 from luthier.evaluate.runner import LocalModel, collect_answers, samples_of
 from luthier.evaluate.samples import Sample
 from luthier.model.adapter import load_adapter, weights_file
 from luthier.model.chat_template import ChatTokenizer, EncodedExample
+from luthier.model.device import resolve_device
 from luthier.model.loader import LoadedModel, load_model, model_shape, resolve_dtype, versions
 from luthier.model.lora import Adapter
 from luthier.recipe import Recipe
@@ -29,15 +30,15 @@ from luthier.runs import Event, Listener, RunFolder, sha256_file, stopwatch
 from luthier.stages.opening import OpenedModel
 from luthier.stages.preferences import GRADER, judge_pairs, pair_logps, pair_samples, preferred_loss
 from luthier.stages.preferences import grader_reason as pair_reason
-from luthier.stages.preparing import method_of, read_checked
+from luthier.stages.reading import method_of, read_checked
 from luthier.stages.stopping import stop_switch
-from luthier.train.encode import Encoded, encode_examples, encode_pairs
+from luthier.train.encode import Encoded, RowStream, encode_rows
 from luthier.train.engine import open_engine
 from luthier.train.objective import ANSWERS
 from luthier.train.parts import Budget
 from luthier.train.validation import loss_on
 
-CLOSED = ("label", "json")
+CLOSED = ("label", "json", "sql", "tool_calls")
 """Graders that suit answers of which there is one right wording."""
 
 
@@ -81,9 +82,9 @@ def evaluate_stage(run: RunFolder, subject: Subject, listener: Listener) -> Repo
     limit = recipe.evaluate.max_samples
     if limit is not None and limit < len(test):
         notes.append(f"Shortened: evaluate.max_samples={limit} of {len(test):,} test rows were judged.")
-        places = {(example.file, example.line): row for example, row in zip(test, encoded, strict=True)}
+        numbers = {(example.file, example.line): number for number, example in enumerate(test)}
         test = take(test, limit, recipe.seed)
-        encoded = [places[example.file, example.line] for example in test]
+        encoded = [encoded[numbers[example.file, example.line]] for example in test]
     judge = _judge_pairs if method_of(test)[0] == "dpo" else _judge_answers
     found = judge(run, subject, test, encoded, listener)
     comparison = compare_scores(
@@ -150,11 +151,11 @@ def _judge_answers(
 ) -> _Found:
     """Judges by what the models answer."""
     samples = samples_of(test, subject.model.chat)
-    grader = _grader(subject.recipe, subject.train_examples, subject.model.chat)
+    grader, reason = _grader(subject.recipe, subject.train_examples, subject.model.chat)
     listener(Event("stage", f"Evaluating on {len(samples):,} test rows"))
-    judged, seconds = _graded(run, subject, samples, grader, listener)
+    judged, seconds = _graded(run, subject, samples, grader, reason, listener)
     losses = _test_losses(subject, encoded, listener)
-    return _Found(samples, judged["base"], judged["fine_tuned"], grader, losses, seconds)
+    return _Found(samples, judged["base"], judged["fine_tuned"], (grader.name, reason), losses, seconds)
 
 
 def _judge_pairs(
@@ -169,26 +170,26 @@ def _judge_pairs(
     seconds = {"pairs": round(spent(), 1)}
     judged = judge_pairs(logps, samples, others, encoded)
     grader, reason = _grader(subject.recipe, subject.train_examples, subject.model.chat)
-    if grader in CLOSED or subject.recipe.evaluate.grader != "auto":
+    if grader.name in CLOSED or subject.recipe.evaluate.grader != "auto":
         prompts = [
             replace(last, tools=sample.tools)
             for last, sample in zip(samples_of(test, subject.model.chat), samples, strict=True)
         ]
-        answered, more = _graded(run, subject, prompts, (grader, reason), listener)
+        answered, more = _graded(run, subject, prompts, grader, reason, listener)
         seconds |= more
         for name, given in answered.items():
             scores = [grade.score for grade in given.grades if grade.score is not None]
             if scores:
-                judged[name].metrics[f"own answers like the preferred ones ({grader})"] = sum(scores) / len(scores)
+                judged[name].metrics[f"own answers like the preferred ones ({grader.name})"] = sum(scores) / len(scores)
     losses = {name: preferred_loss(found, encoded) for name, found in logps.items()}
     return _Found(samples, judged["base"], judged["fine_tuned"], (GRADER, pair_reason(judged)), losses, seconds)
 
 
 def _graded(
-    run: RunFolder, subject: Subject, samples: Sequence[Sample], grader: tuple[str, str], listener: Listener
+    run: RunFolder, subject: Subject, samples: Sequence[Sample], grader: Grader, reason: str, listener: Listener
 ) -> tuple[dict[str, Judged], dict[str, float]]:
     """Returns the answers of both models, graded, and the seconds they took."""
-    listener(Event("message", f"grader = {grader[0]}: {grader[1]}", {"grader": grader[0]}))
+    listener(Event("message", f"grader = {grader.name}: {reason}", {"grader": grader.name}))
     seconds: dict[str, float] = {}
     judged: dict[str, Judged] = {}
     with stop_switch(listener) as stop_requested:
@@ -209,7 +210,7 @@ def _graded(
                     stop_requested=stop_requested,
                 )
             seconds[f"answers_{source.name}"] = round(spent(), 1)
-            judged[source.name] = Judged.of(find_grader(grader[0]), samples, answers)
+            judged[source.name] = Judged.of(grader, samples, answers)
     return judged, seconds
 
 
@@ -229,17 +230,18 @@ def open_subject(opened: OpenedModel, examples: Sequence[Example], *, own_rows: 
         raise EvaluateError("A base model alone has nothing to be compared with.", code="not_fine_tuned", param="model")
     recipe, folder = opened.recipe, opened.base
     shape = model_shape(folder)
-    dtype, _ = resolve_dtype(recipe.model.dtype)
-    model = load_model(folder, dtype, quantization=recipe.model.quantization)
+    device, _ = resolve_device(recipe.model.device)
+    dtype, _ = resolve_dtype(recipe.model.dtype, device)
+    model = load_model(folder, dtype, quantization=recipe.model.quantization, device=device)
     adapter = load_adapter(model.network, opened.adapter)
     length = shape.context_length if recipe.model.max_length == "auto" else recipe.model.max_length
     drop = recipe.data.on_too_long == "drop"
-    encode = encode_pairs if method_of(examples)[0] == "dpo" else encode_examples
-    test: Encoded[Any] = encode(model.chat, examples, max_length=length, drop_too_long=drop)
+    method = method_of(examples)[0]
+    test = encode_rows(model.chat, examples, method=method, max_length=length, drop_too_long=drop)
     train_examples = read_checked(opened.run.data / "train.jsonl") if opened.run else examples
     if recipe.evaluate.max_new_tokens == "auto":
-        encoded = encode_examples(model.chat, train_examples, max_length=length, drop_too_long=True).encoded
-        tokens = max_new_tokens(max(row.last_answer_tokens for row in encoded))[0]
+        rows = RowStream(model.chat, train_examples, method="supervised", max_length=length, drop_too_long=True)
+        tokens = max_new_tokens(max(row.last_answer_tokens for row in rows))[0]
         recipe = recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update={"max_new_tokens": tokens})})
     stage = opened.run.stage("train") if opened.run and own_rows else None
     return Subject(
@@ -260,10 +262,8 @@ def forget_answers(run: RunFolder) -> None:
     shutil.rmtree(run.answers, ignore_errors=True)
 
 
-def _grader(recipe: Recipe, train_examples: Sequence[Example], chat: ChatTokenizer) -> tuple[str, str]:
-    if recipe.evaluate.grader != "auto":
-        return recipe.evaluate.grader, "as given"
-    return infer_grader([sample.target for sample in samples_of(train_examples, chat)])
+def _grader(recipe: Recipe, train_examples: Sequence[Example], chat: ChatTokenizer) -> tuple[Grader, str]:
+    return choose_grader(recipe.evaluate, [sample.target for sample in samples_of(train_examples, chat)])
 
 
 def _test_losses(subject: Subject, rows: Sequence[EncodedExample], listener: Listener) -> dict[str, float]:

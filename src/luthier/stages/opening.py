@@ -49,6 +49,8 @@ def new_run(loaded: LoadedRecipe, *, kind: str) -> RunFolder:
         )
         if file is not None
     }
+    if recipe.train.replay is not None:
+        inputs["train.replay"] = recipe.train.replay
     if recipe.data.train is None:
         raise RecipeError(
             "No examples were given.", code="no_data", param="data.train", hint="Name a file: luthier run DATA.jsonl"
@@ -77,7 +79,8 @@ def resumed_run(path: str | Path, *, kind: str, overrides: Overrides) -> tuple[R
     """Opens a run to go on with.
 
     Raises:
-        RecipeError: it is no run, of another kind, or its recipe is to be changed.
+        RecipeError: it is no run, of another kind, its recipe is to be changed, or a file that it has not taken over yet
+            has changed.
     """
     run = RunFolder.open(path)
     found = run.read_manifest()["kind"]
@@ -95,7 +98,22 @@ def resumed_run(path: str | Path, *, kind: str, overrides: Overrides) -> tuple[R
             param=texts(overrides)[0],
             hint="Start a new run with another --out to change values.",
         )
+    if run.stage("data") is None:
+        _check_inputs(run)
     return run, read_recipe(run)
+
+
+def _check_inputs(run: RunFolder) -> None:
+    """Refuses files that are not those that the run began with. Once its data is prepared, a run has copies of its own."""
+    for param, given in run.read_manifest().get("inputs", {}).items():
+        file = Path(given["file"])
+        if not file.is_file() or sha256_file(file) != given["sha256"]:
+            raise RecipeError(
+                f"{file} is {'not what it was when this run began' if file.is_file() else 'gone'}.",
+                code="input_changed",
+                param=param,
+                hint="Put the file back as it was, or start a new run.",
+            )
 
 
 def read_recipe(run: RunFolder) -> Recipe:

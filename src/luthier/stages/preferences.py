@@ -47,7 +47,7 @@ def pair_samples(examples: Sequence[Example], chat: ChatTokenizer) -> tuple[list
         asked = example.row["input"]
         count = len(asked["messages"])
         target = _text(chat, example, example.messages[count:])
-        samples.append(Sample(sample.id, example.messages[:count], target, asked.get("tools")))
+        samples.append(Sample(sample.id, example.messages[:count], target, asked.get("tools"), example.row))
         others.append(_text(chat, example, recognise(example.row).non_preferred or []))
     return samples, others
 

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+
+import numpy as np
 
 from luthier.data.chat import Example
-from luthier.data.check import MIN_EXAMPLES, CheckResult, check_files
 from luthier.data.findings import RejectedRow
-from luthier.data.shapes.formats import recognise
+from luthier.data.rows_on_disk import RowsOnDisk, chosen, known_as, written_rows
 from luthier.data.split import Split, split_examples, take, write_examples, write_rejected
 from luthier.data.twins.overlap import find_overlap
 from luthier.errors import DataError, RecipeError
 from luthier.recipe import DataRecipe, Recipe
 from luthier.report.schema import DataSummary
-from luthier.runs import Event, Listener, RunFolder, stopwatch
+from luthier.runs import Event, Listener, RunFolder, sha256_file, stopwatch
+from luthier.stages.reading import checked, method_of
 
-MOST_SHOWN = 8
-"""Kinds of error shown when a run stops; the message says how many more there are."""
 SIDES = ("train", "validation", "test")
-FORMATS: dict[str, str] = {"supervised": "chat", "dpo": "preference"}
-"""The rows that each method learns from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +30,17 @@ class Prepared:
     Attributes:
         rejected: rows left out.
         notes: what the reader of the verdict must know.
+        replay: general examples to mix in. They, and the sides, are read from files when they are asked for: from those
+            given, and once they are written, from those in the run folder.
+        digests: the sha256 of the file in the run folder that holds each of the sides, and what is replayed.
     """
 
     split: Split
     rejected: list[RejectedRow]
     summary: DataSummary
     notes: list[str]
+    replay: Sequence[Example] = ()
+    digests: dict[str, str] = field(default_factory=dict)
 
 
 def prepare_stage(run: RunFolder, recipe: Recipe, listener: Listener, *, hold_out: bool) -> Prepared:
@@ -49,18 +51,25 @@ def prepare_stage(run: RunFolder, recipe: Recipe, listener: Listener, *, hold_ou
         recipe: what to read and how.
         listener: hears of it.
         hold_out: whether to hold rows out for validation and test where no files are given for them.
+
+    Raises:
+        DataError: the rows cannot be used, or are not those that an earlier part of the run wrote.
+        RecipeError: they are for another method than the recipe's.
     """
+    files = {name: run.data / f"{name}.jsonl" for name in (*SIDES, *(("replay",) if recipe.train.replay else ()))}
     done = run.stage("data")
     if done:
-        train, validation, test = (read_checked(run.data / f"{name}.jsonl") for name in SIDES)
+        rows = _unchanged(files, done["sha256"])
         summary = DataSummary(**done["summary"])
-        return Prepared(Split(train, validation, test, num_groups=summary.groups), [], summary, done["notes"])
+        split = Split(rows["train"], rows["validation"], rows["test"], num_groups=summary.groups)
+        return Prepared(split, [], summary, done["notes"], rows.get("replay", ()), dict(done["sha256"]))
     with stopwatch() as seconds:
         listener(Event("stage", "Checking and splitting the data"))
-        prepared = prepare(recipe, listener, hold_out=hold_out)
-        write_split(run.data, prepared)
-    run.finish_stage("data", seconds(), summary=prepared.summary.model_dump(), notes=prepared.notes)
-    return prepared
+        prepared = _with_replay(prepare(recipe, listener, hold_out=hold_out), recipe, listener)
+        prepared = write_split(run.data, prepared)
+        digests = {name: sha256_file(file) for name, file in files.items()}
+    run.finish_stage("data", seconds(), summary=prepared.summary.model_dump(), notes=prepared.notes, sha256=digests)
+    return replace(prepared, digests=digests)
 
 
 def prepare(recipe: Recipe, listener: Listener, *, hold_out: bool = True) -> Prepared:
@@ -108,67 +117,65 @@ def prepare(recipe: Recipe, listener: Listener, *, hold_out: bool = True) -> Pre
     return Prepared(kept, rejected, summary, notes)
 
 
-def method_of(examples: Sequence[Example]) -> tuple[Literal["supervised", "dpo"], str]:
-    """Returns the method that learns from such rows, and why."""
-    if examples and recognise(examples[0].row).name == FORMATS["dpo"]:
-        return "dpo", "the rows hold a preferred answer and another"
-    return "supervised", "the rows hold conversations with the answers to learn"
-
-
-def checked(
-    file: str, data: DataRecipe, side: str, listener: Listener, *, method: Literal["auto", "supervised", "dpo"] = "auto"
-) -> CheckResult:
-    """Returns the examples of a file, all of the format that the method learns from; `auto`: chat or preference rows.
+def _with_replay(prepared: Prepared, recipe: Recipe, listener: Listener) -> Prepared:
+    """Returns the data with the rows of `train.replay`, without those that held-out rows are like.
 
     Raises:
-        DataError: errors in it, each with its place, unless `data.on_invalid=drop` leaves the broken rows out.
-        RecipeError: code "other_method", where all its rows are for the other method.
+        DataError: rows of the file are broken or stand among the held-out ones, and are not to be dropped; or none is left.
+        RecipeError: the file holds no chat rows, or the training rows are pairs of answers.
     """
-    minimum = MIN_EXAMPLES if side == "train" else 1
-    result = check_files([file], minimum=minimum, param=f"data.{side}")
-    formats = result.summary["formats"]
-    likely = "preference" if formats.get("preference", 0) > formats.get("chat", 0) else "chat"
-    wanted = FORMATS.get(method, likely)
-    if likely != wanted and set(formats) == {likely}:
+    file = recipe.train.replay
+    if file is None:
+        return prepared
+    if method_of(prepared.split.train)[0] == "dpo":
         raise RecipeError(
-            f"{file} holds {likely} rows; train.method={method} learns from {wanted} rows.",
-            code="other_method",
-            param="train.method" if side == "train" else f"data.{side}",
-            hint="Leave train.method at auto, or give other rows."
-            if side == "train"
-            else "Give rows of the same kind as the training rows.",
+            f"train.replay={file} is given, but pairs of answers are trained, and DPO has no loss for chat rows.",
+            code="not_with_dpo",
+            param="train.replay",
+            hint="Leave train.replay out; train.dpo_beta holds the model to what it knew.",
         )
-    if set(formats) - {wanted}:
-        result = check_files([file], minimum=minimum, row_format=wanted, param=f"data.{side}")
-    errors = [finding for finding in result.findings if finding.severity == "error"]
-    if result.blocking or (errors and data.on_invalid == "stop"):
-        listed = "\n".join(f"  {f.file}:{f.line}: {f.message}\n    → {f.remedy}" for f in errors[:MOST_SHOWN])
-        more = f"\n  … and {len(errors) - MOST_SHOWN} more kinds of error" if len(errors) > MOST_SHOWN else ""
-        hint = f"`luthier check {file}` shows all findings"
-        if any(finding.fix for finding in errors):
-            hint += f", `luthier clean {file} --out FILE2` mends some of them"
-        hint += "."
-        if not result.blocking:
-            hint += f" data.on_invalid=drop leaves {len(result.rejected):,} of {result.rows_read:,} rows out, listed."
+    found = checked(file, recipe.data, "replay", listener, method="supervised")
+    held_out = {"validation": prepared.split.validation, "test": prepared.split.test}
+    rows, overlapping, notes = _keep_apart(found.examples, held_out, recipe.data, replayed=file)
+    if not rows:
         raise DataError(
-            f"{file} cannot be used as it is; nothing was trained.\n{listed}{more}",
-            code=errors[0].code.replace("-", "_"),
-            param=f"data.{side}",
-            hint=hint,
+            f"No row of {file} is left to replay: validation or test rows are like each of them.",
+            code="nothing_to_replay",
+            param="train.replay",
+            hint="Give a file of other general examples.",
         )
-    for f in result.findings:
-        if f.severity == "warning" or f.code == "too-few-examples":
-            listener(Event("warning", f"{f.file}:{f.line}: {f.message}", {"finding": f.to_json()}))
-    return result
+    if found.rejected:
+        listing = f"{len(found.rejected):,} rows of {file} were left out; rejected.jsonl lists them."
+        listener(Event("warning", listing))
+    for note in notes:
+        listener(Event("warning", note))
+    rejected = [*prepared.rejected, *found.rejected, *overlapping.values()]
+    summary = prepared.summary.model_copy(update={"rejected": len(rejected)})
+    return replace(prepared, replay=rows, rejected=rejected, summary=summary, notes=[*prepared.notes, *notes])
 
 
-def read_checked(path: Path) -> list[Example]:
-    """Returns the examples of a file that was written from checked ones; an empty file is an empty side."""
-    return check_files([path], minimum=1, codes=frozenset()).examples if path.stat().st_size else []
+def _unchanged(files: Mapping[str, Path], recorded: Mapping[str, str]) -> dict[str, RowsOnDisk]:
+    """Returns the rows of files, whose digests are those recorded.
+
+    Raises:
+        DataError: code "split_changed" where a file is gone or holds other bytes.
+    """
+    found = {}
+    for name, file in files.items():
+        if file.is_file():
+            found[name], digest = written_rows(file)
+        if name not in found or digest != recorded[name]:
+            raise DataError(
+                f"{file} is {'not what this run wrote' if file.is_file() else 'gone'}, so the run cannot go on as it began.",
+                code="split_changed",
+                param="resume",
+                hint="Put the file back as it was, or start a new run.",
+            )
+    return found
 
 
 def _tell(
-    listener: Listener, sides: dict[str, list[Example]], split: Split, rejected: list[RejectedRow], notes: list[str]
+    listener: Listener, sides: dict[str, Sequence[Example]], split: Split, rejected: list[RejectedRow], notes: list[str]
 ) -> None:
     for note in notes:
         listener(Event("warning", note))
@@ -186,49 +193,65 @@ def _tell(
     )
 
 
-def write_split(folder: Path, prepared: Prepared) -> None:
-    """Writes the three sides, and what was left out."""
-    for name in SIDES:
-        write_examples(folder / f"{name}.jsonl", getattr(prepared.split, name))
+def write_split(folder: Path, prepared: Prepared) -> Prepared:
+    """Writes the three sides, what is replayed, and what was left out; returns the same data, read from there from now on."""
+    split = prepared.split
+    train, validation, test = (write_examples(folder / f"{name}.jsonl", getattr(split, name)) for name in SIDES)
+    replay = write_examples(folder / "replay.jsonl", prepared.replay) if prepared.replay else prepared.replay
     if prepared.rejected:
         write_rejected(folder / "rejected.jsonl", prepared.rejected)
+    written = replace(split, train=train, validation=validation, test=test)
+    return replace(prepared, split=written, replay=replay)
 
 
 def _keep_apart(
-    examples: list[Example], given: dict[str, list[Example]], data: DataRecipe
-) -> tuple[list[Example], dict[tuple[str, int], RejectedRow], list[str]]:
+    examples: Sequence[Example],
+    given: Mapping[str, Sequence[Example]],
+    data: DataRecipe,
+    *,
+    replayed: str | None = None,
+) -> tuple[Sequence[Example], dict[tuple[str, int], RejectedRow], list[str]]:
     """Returns the training examples that stand in no given file, those that do, and what to say about it.
+
+    Args:
+        examples: to be trained on.
+        given: files of held-out rows; with `replayed`, the held-out rows themselves.
+        data: what to do with those that stand in both.
+        replayed: the file that the examples are replayed from.
 
     Raises:
         DataError: `data.on_overlap=stop` and some do.
     """
     overlap: dict[tuple[str, int], RejectedRow] = {}
     notes = []
-    texts = {(example.file, example.line): example.text for example in examples} if given else {}
+    ours, theirs = (f"rows of {replayed}", "rows") if replayed else ("training rows", "file")
     for name, others in given.items():
-        found = find_overlap(examples, others)
+        found = find_overlap(examples, others) if others else []
         if not found:
             continue
         first = found[0]
         rows = {(o.train_file, o.train_line): o for o in found}
         what = (
-            f"{len(rows)} training rows stand in the {name} file too, the first at {first.train_file}:{first.train_line} "
+            f"{len(rows)} {ours} stand in the {name} {theirs} too, the first at {first.train_file}:{first.train_line} "
             f"and {first.other_file}:{first.other_line} ({first.kind})"
         )
         if data.on_overlap == "stop":
             raise DataError(
                 f"{what}.",
                 code="contamination",
-                param=f"data.{name}",
+                param="train.replay" if replayed else f"data.{name}",
                 hint="Remove them from one file, or let data.on_overlap=drop leave them out of training.",
             )
         if data.on_overlap == "keep":
             notes.append(f"{what}; they were kept (data.on_overlap=keep), so the score on them cannot be trusted.")
             continue
         notes.append(f"{what}; they were left out of training (data.on_overlap=drop).")
+        numbers = {place: number for number, place in enumerate(known_as(examples).each()) if place in rows}
         for (file, line), other in rows.items():
-            reason = f"{other.kind} of {other.other_file}:{other.other_line} in the {name} file"
-            text = texts[file, line]
+            reason = f"{other.kind} of {other.other_file}:{other.other_line} in the {name} {theirs}"
+            text = examples[numbers[file, line]].text
             overlap.setdefault((file, line), RejectedRow(file, line, ("contamination",), reason, text))
-    kept = [example for example in examples if (example.file, example.line) not in overlap]
-    return kept, overlap, notes
+    if not overlap:
+        return examples, overlap, notes
+    stays = np.fromiter((place not in overlap for place in known_as(examples).each()), np.bool_, len(examples))
+    return chosen(examples, np.flatnonzero(stays)), overlap, notes

@@ -5,11 +5,17 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
 from luthier.errors import Interrupted
 from luthier.runs import Event, Listener, RunFolder
+from luthier.train.processes import started
+
+PASSED_ON_S = 5.0
+"""A terminal's Ctrl-C reaches each of several processes twice, the second time through torchrun, which passes it on. What
+follows the first within so many seconds is taken for the same."""
 
 
 @contextlib.contextmanager
@@ -17,10 +23,15 @@ def stop_switch(listener: Listener) -> Iterator[Callable[[], bool]]:
     """Yields a function that tells whether a stop was asked for. Outside the main thread, where signals cannot be
     caught, it always says no."""
     requested = threading.Event()
+    asked_at = 0.0
 
     def request(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a signal handler
+        nonlocal asked_at
         if requested.is_set():
+            if started()[1] > 1 and time.monotonic() - asked_at < PASSED_ON_S:
+                return
             raise KeyboardInterrupt
+        asked_at = time.monotonic()
         requested.set()
         listener(Event("warning", "Stopping at the next safe point; press Ctrl-C again to stop at once."))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,26 +12,44 @@ import torch
 
 from luthier.advise.hyperparameters import Choice, Facts, resolve
 from luthier.data.chat import Example
-from luthier.data.findings import RejectedRow
 from luthier.data.split import write_rejected
-from luthier.errors import DataError, RecipeError
+from luthier.errors import ModelError, RecipeError
 from luthier.model.adapter import adapter_shape, save_adapter, start_adapter, weights_file, write_chat_template
 from luthier.model.chat_template import ChatTokenizer
-from luthier.model.loader import LoadedModel, load_model, model_shape, num_parameters, resolve_dtype, versions
+from luthier.model.device import device_of, resolve_device
+from luthier.model.loader import (
+    LoadedModel,
+    load_model,
+    model_shape,
+    num_parameters,
+    resolve_dtype,
+    versions,
+    weight_bytes,
+)
 from luthier.model.lora import Adapter, LoraConfig
+from luthier.model.memory import free_memory
 from luthier.model.sources import resolve_model
 from luthier.recipe import AdapterRecipe, Recipe
 from luthier.recipe_io import dump_recipe, recipe_hash
 from luthier.report.schema import DataSummary, LossPoint, TrainingSummary
-from luthier.runs import Event, Listener, RunFolder, read_lines, sha256_file, write_atomically
-from luthier.stages.preparing import Prepared, method_of
+from luthier.runs import Event, Listener, RunFolder, no_listener, read_lines, sha256_file, write_atomically
+from luthier.stages.opening import read_recipe
+from luthier.stages.preparing import Prepared
+from luthier.stages.reading import method_of
 from luthier.stages.stopping import stop_switch
+from luthier.stages.tokenizing import Tokens, tokenize_stage
 from luthier.train.checkpoint import Progress, has_checkpoint
-from luthier.train.encode import Encoded, encode_examples, encode_pairs
+from luthier.train.encode import Encoded
 from luthier.train.loop import train
 from luthier.train.objective import ANSWERS, Objective
 from luthier.train.preference import Preferences, Start, refer
+from luthier.train.process_group import threads_a_process
+from luthier.train.processes import ALONE, Processes, num_beside
 from luthier.train.settings import TrainSettings
+
+COMFORTABLE = 0.5
+"""A base may take this share of a process's free memory before it is split; the rest is for what a batch
+keeps for its backward pass and for the adapter with its optimizer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,43 +67,36 @@ class Trained:
     adapter: Adapter
     summary: TrainingSummary
     data: DataSummary
-    train_examples: list[Example]
+    train_examples: Sequence[Example]
     test: Encoded[Any]
     notes: list[str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Tokens:
-    """The three sides as token ids: conversations, or pairs of them."""
-
-    train: Encoded[Any]
-    validation: Encoded[Any]
-    test: Encoded[Any]
-
-    @property
-    def rejected(self) -> list[RejectedRow]:
-        return [*self.train.rejected, *self.validation.rejected, *self.test.rejected]
-
-
-def train_stage(run: RunFolder, recipe: Recipe, prepared: Prepared, listener: Listener) -> Trained:
+def train_stage(
+    run: RunFolder, recipe: Recipe, prepared: Prepared, listener: Listener, processes: Processes = ALONE
+) -> Trained:
     """Trains the run's adapter, going on from its last checkpoint where there is one, and saves it in PEFT's format.
+
+    Several processes call this alike; the first one writes, the others read what it wrote. All return the same.
 
     Raises:
         LuthierError: what cannot be resolved, tokenized or trained; see `luthier.errors`.
         Interrupted: a stop was asked for; a checkpoint was written.
     """
-    # The number of threads decides the order in which sums are taken: a resumed run keeps the first one's.
-    torch.set_num_threads(run.read_manifest().get("threads", torch.get_num_threads()))
+    listener = listener if processes.is_first else no_listener
+    _set_threads(run, processes)
     listener(Event("stage", f"Loading the base model {recipe.model.base}"))
-    folder = resolve_model(recipe.model.base, listener)
+    base = recipe.model.base
+    folder = processes.in_turn(lambda: resolve_model(base, listener))
     chat = ChatTokenizer(folder)
-    tokens = _tokenize(chat, recipe, prepared, model_shape(folder).context_length)
-    # What was auto is resolved once: a resumed run's recipe has no auto left.
-    resumed = "threads" in run.read_manifest()
-    recipe, choices = (recipe, []) if resumed else _resolve(recipe, folder, tokens)
-    _note_before_first_step(run, recipe, choices, folder, tokens, listener)
+    length = model_shape(folder).context_length
+    tokens = processes.in_turn(lambda: tokenize_stage(run, chat, recipe, prepared, length, listener))
+    recipe = processes.in_turn(lambda: _settled(run, recipe, folder, tokens, processes, listener))
 
-    model = load_model(folder, recipe.model.dtype, chat, quantization=recipe.model.quantization)  # type: ignore[arg-type]
+    holders = _holders(recipe, folder, processes, listener)
+    dtype: Any = recipe.model.dtype
+    device: Any = recipe.model.device
+    model = load_model(folder, dtype, chat, quantization=recipe.model.quantization, holders=holders, device=device)
     started = _start_folder(run, recipe)
     adapter = start_adapter(model.network, lora_config(recipe), seed=recipe.seed, start_from=started)
     trainable, everything = num_parameters(model.network)
@@ -97,7 +108,7 @@ def train_stage(run: RunFolder, recipe: Recipe, prepared: Prepared, listener: Li
         steps = settings.total_steps(len(tokens.train.encoded))
         listener(Event("stage", f"Training, {steps} steps", {"total_steps": steps}))
         start: Start = "new" if recipe.adapter.start_from is None else "earlier" if started else "lost"
-        rows, objective = _objective(run, recipe, model, adapter, tokens, start, listener, stop_requested)
+        rows, objective = _objective(run, recipe, model, adapter, tokens, start, listener, stop_requested, processes)
         progress = train(
             model,
             adapter,
@@ -107,10 +118,13 @@ def train_stage(run: RunFolder, recipe: Recipe, prepared: Prepared, listener: Li
             run,
             listener=listener,
             objective=objective,
+            replay_rows=tokens.replay.encoded,
             stop_requested=stop_requested,
+            processes=processes,
         )
-    save_adapter(adapter, run.adapter, base=str(folder))
-    write_chat_template(run.adapter, chat.chat_template)
+    if processes.is_first:
+        save_adapter(adapter, run.adapter, base=str(folder))
+        write_chat_template(run.adapter, chat.chat_template)
     listener(Event("message", f"The adapter of step {progress.best_step} lies in {run.adapter}"))
     steps_an_epoch = settings.steps_an_epoch(len(tokens.train.encoded))
     summary = TrainingSummary(
@@ -125,33 +139,41 @@ def train_stage(run: RunFolder, recipe: Recipe, prepared: Prepared, listener: Li
         trained_tokens=progress.trained_tokens,
         loss_curve=loss_curve(run, progress.base_valid_loss),
     )
-    lengths = [len(row) for row in tokens.train.encoded]
+    lengths = tokens.train_rows.lengths
     facts = {
-        "mean_tokens": round(sum(lengths) / len(lengths), 1),
-        "longest_tokens": max(lengths),
+        "mean_tokens": round(float(lengths.mean()), 1),
+        "longest_tokens": int(lengths.max()),
         "train": len(lengths),
         "validation": len(tokens.validation.encoded),
         "test": len(tokens.test.encoded),
     }
     data = prepared.summary.model_copy(update=facts)
-    notes = _notes(run, settings, progress, steps_an_epoch)
-    run.finish_stage(
-        "train",
-        progress.seconds,
-        summary=summary.model_dump(),
-        data=data.model_dump(),
-        notes=prepared.notes + notes,
-    )
+    notes = _notes(run, recipe, settings, progress, tokens)
+    if processes.is_first:
+        run.finish_stage(
+            "train",
+            progress.seconds,
+            summary=summary.model_dump(),
+            data=data.model_dump(),
+            notes=prepared.notes + notes,
+        )
     return Trained(recipe, model, adapter, summary, data, tokens.train.examples, tokens.test, notes)
 
 
-def _notes(run: RunFolder, settings: TrainSettings, progress: Progress, steps_an_epoch: int) -> list[str]:
+def _notes(run: RunFolder, recipe: Recipe, settings: TrainSettings, progress: Progress, tokens: Tokens) -> list[str]:
     notes = []
-    planned = settings.n_epochs * steps_an_epoch
+    num_train = len(tokens.train.encoded)
+    planned = settings.n_epochs * settings.steps_an_epoch(num_train)
     if settings.max_steps is not None and settings.max_steps < planned:
         notes.append(f"Shortened: {progress.step:,} of {planned:,} steps were taken (train.max_steps).")
     if too_long := run.read_manifest().get("num_too_long"):
         notes.append(f"{too_long:,} rows longer than model.max_length were left out (data.on_too_long=drop).")
+    if replayed := settings.num_replayed(num_train):
+        share = replayed / (replayed + num_train)
+        notes.append(
+            f"Each epoch mixed in {replayed:,} of the {len(tokens.replay.encoded):,} general rows of {recipe.train.replay}, "
+            f"{share:.1%} of its rows (train.replay)."
+        )
     return notes
 
 
@@ -186,11 +208,26 @@ def lora_config(recipe: Recipe) -> LoraConfig | None:
 
 def _start_folder(run: RunFolder, recipe: Recipe) -> Path | None:
     """Returns the adapter that training starts from; None where there is none, or where it is gone and a checkpoint holds
-    what became of it."""
+    what became of it.
+
+    Raises:
+        ModelError: code "start_lost" where it is gone, or another one, and no checkpoint is whole.
+    """
     if recipe.adapter.start_from is None:
         return None
     folder = Path(recipe.adapter.start_from)
-    return folder if folder.exists() or not has_checkpoint(run.checkpoints) else None
+    weights = weights_file(folder)
+    if weights.exists() and sha256_file(weights) == run.read_manifest()["started_from_sha256"]:
+        return folder
+    if has_checkpoint(run.checkpoints):
+        return None
+    raise ModelError(
+        f"The adapter that this training began with, {folder}, is {'another one now' if weights.exists() else 'gone'}, and "
+        f"no checkpoint in {run.checkpoints} is whole.",
+        code="start_lost",
+        param="adapter.start_from",
+        hint="Put the adapter back as it was and resume, or start a new run.",
+    )
 
 
 def _objective(
@@ -198,11 +235,12 @@ def _objective(
     recipe: Recipe,
     model: LoadedModel,
     adapter: Adapter,
-    tokens: _Tokens,
+    tokens: Tokens,
     start: Start,
     listener: Listener,
     stop_requested: Callable[[], bool],
-) -> tuple[dict[str, list[Any]], Objective[Any]]:
+    processes: Processes,
+) -> tuple[Mapping[str, Sequence[Any]], Objective[Any]]:
     """Returns the training and validation rows, and the loss that is made smaller on them."""
     sides = {"train": tokens.train.encoded, "validation": tokens.validation.encoded}
     if recipe.train.method != "dpo":
@@ -219,8 +257,9 @@ def _objective(
         listener=listener,
         start=start,
         stop_requested=stop_requested,
+        processes=processes,
     )
-    return dict(referred), Preferences(recipe.train.dpo_beta)
+    return referred, Preferences(recipe.train.dpo_beta)
 
 
 def loss_curve(run: RunFolder, base_valid_loss: float | None) -> list[LossPoint]:
@@ -232,47 +271,80 @@ def loss_curve(run: RunFolder, base_valid_loss: float | None) -> list[LossPoint]
     ]
 
 
-def _tokenize(chat: ChatTokenizer, recipe: Recipe, prepared: Prepared, context_length: int) -> _Tokens:
-    max_length = context_length if recipe.model.max_length == "auto" else recipe.model.max_length
-    if max_length > context_length:
-        raise RecipeError(
-            f"model.max_length={max_length:,} is longer than the model's context of {context_length:,} tokens.",
-            code="invalid_value",
-            param="model.max_length",
-            hint=f"At most {context_length}.",
-        )
-    drop = recipe.data.on_too_long == "drop"
-    split = prepared.split
-    encode = encode_pairs if method_of(split.train)[0] == "dpo" else encode_examples
-    tokens = _Tokens(
-        *(
-            encode(chat, rows, max_length=max_length, drop_too_long=drop)
-            for rows in (split.train, split.validation, split.test)
-        )
+def _set_threads(run: RunFolder, processes: Processes) -> None:
+    """Sets how many threads compute.
+
+    It decides the order in which sums are taken, so a run that is resumed by as many processes keeps it.
+    """
+    manifest = run.read_manifest()
+    if "threads" in manifest and manifest.get("processes", 1) == processes.size:
+        torch.set_num_threads(manifest["threads"])
+    elif processes.size > 1:
+        torch.set_num_threads(threads_a_process())
+
+
+def _holders(recipe: Recipe, folder: Path, processes: Processes, listener: Listener) -> Processes | None:
+    """Returns the processes if they are to hold the base together, each a part.
+
+    Raises:
+        RecipeError: that is asked for, and the base cannot be split.
+    """
+    if processes.size == 1 or recipe.train.shard is False:
+        return None
+    obstacles = {
+        "model.quantization": recipe.model.quantization != "none",
+        "adapter.method": recipe.adapter.method == "full",
+        "adapter.modules_to_save": bool(recipe.adapter.modules_to_save),
+    }
+    param = next((param for param, given in obstacles.items() if given), None)
+    if param is not None:
+        if recipe.train.shard is True:
+            raise RecipeError(
+                f"train.shard=true splits a base whose weights are frozen and as they are in their files; {param} is given.",
+                code="not_with_shard",
+                param="train.shard",
+                hint="Set train.shard=false, or leave the other key out.",
+            )
+        return None
+    needed, free = weight_bytes(folder, recipe.model.dtype), free_memory(torch.device("cpu")) // num_beside()
+    if recipe.train.shard is None and not processes.any(needed > free * COMFORTABLE):
+        return None
+    text = (
+        f"The base takes {needed / 1e9:.1f} GB, and each process has {free / 1e9:.1f} GB free: its layers are split over "
+        f"{processes.size} processes and gathered one by one."
     )
-    if not tokens.train.encoded:
-        raise DataError(
-            f"No training row has at most {max_length:,} tokens.",
-            code="no_training_rows",
-            param="model.max_length",
-            hint="Raise model.max_length, or shorten the examples.",
-        )
-    return tokens
+    listener(Event("message", text, {"sharded_over": processes.size}))
+    return processes
 
 
-def _resolve(recipe: Recipe, folder: Path, tokens: _Tokens) -> tuple[Recipe, list[Choice]]:
+def _settled(
+    run: RunFolder, recipe: Recipe, folder: Path, tokens: Tokens, processes: Processes, listener: Listener
+) -> Recipe:
+    """Returns the recipe with every `auto` resolved. That is done once: a resumed run's has none left."""
+    if "threads" in run.read_manifest():
+        return read_recipe(run)
+    recipe, choices = _resolve(recipe, folder, tokens)
+    _note_before_first_step(run, recipe, choices, folder, tokens, processes, listener)
+    return recipe
+
+
+def _resolve(recipe: Recipe, folder: Path, tokens: Tokens) -> tuple[Recipe, list[Choice]]:
     shape = model_shape(folder)
     method, method_reason = method_of(tokens.train.examples)
-    dtype, reason = resolve_dtype(recipe.model.dtype)
+    device, device_reason = resolve_device(recipe.model.device)
+    dtype, reason = resolve_dtype(recipe.model.dtype, device)
     return resolve(
         recipe,
         Facts(
             num_train=len(tokens.train.encoded),
             model_width=shape.width,
             context_length=shape.context_length,
-            longest_answer_tokens=max(row.last_answer_tokens for row in tokens.train.encoded),
+            longest_answer_tokens=tokens.train_rows.longest_answer_tokens,
+            device=device,
+            device_reason=device_reason,
             dtype=dtype,
             dtype_reason=reason,
+            free_bytes=free_memory(device_of(device)) // (num_beside() if device == "cpu" else 1),
             method=method,
             method_reason=method_reason,
             started_from=adapter_shape(Path(recipe.adapter.start_from)) if recipe.adapter.start_from else {},
@@ -281,14 +353,18 @@ def _resolve(recipe: Recipe, folder: Path, tokens: _Tokens) -> tuple[Recipe, lis
 
 
 def _note_before_first_step(
-    run: RunFolder, recipe: Recipe, choices: list[Choice], folder: Path, tokens: _Tokens, listener: Listener
+    run: RunFolder,
+    recipe: Recipe,
+    choices: list[Choice],
+    folder: Path,
+    tokens: Tokens,
+    processes: Processes,
+    listener: Listener,
 ) -> None:
     """Writes the resolved recipe, and everything else the result depends on, once."""
     manifest = run.read_manifest()
     for choice in choices:
         listener(Event("message", f"{choice.path} = {choice.value}: {choice.rule}", asdict(choice)))
-    if "threads" in manifest:
-        return
     if tokens.rejected:
         write_rejected(run.data / "rejected.jsonl", tokens.rejected, append=True)
         note = (
@@ -302,6 +378,7 @@ def _note_before_first_step(
         manifest
         | {
             "threads": torch.get_num_threads(),
+            "processes": processes.size,
             "versions": versions(),
             "resolved": [asdict(choice) for choice in choices],
             "recipe_sha256": recipe_hash(recipe),

@@ -75,7 +75,7 @@ def save_checkpoint(folder: Path, adapter: Adapter, optimizer: torch.optim.Optim
         TrainError: it cannot be written; the last checkpoint stands.
     """
     new = _step_folder(folder, progress.step)
-    parts = {ADAPTER: lambda: _bytes(adapter.state()), OPTIMIZER: lambda: _bytes(_optimizer_state(optimizer))}
+    parts = {ADAPTER: lambda: _bytes(adapter.state()), OPTIMIZER: lambda: _bytes(optimizer_state(optimizer))}
     _write(new, parts, asdict(progress))
     keep = {new, _best_folder(folder, progress.best_step)}
     for old in set(folder.glob("step-*")) | set(folder.glob("best-*")):
@@ -84,8 +84,8 @@ def save_checkpoint(folder: Path, adapter: Adapter, optimizer: torch.optim.Optim
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether there is a checkpoint to go on from."""
-    return next(folder.glob("step-*"), None) is not None
+    """Whether there is a whole checkpoint to go on from."""
+    return any(not (_problem(step) or _of_another_version(step)) for step in folder.glob("step-*"))
 
 
 def save_best(folder: Path, adapter: Adapter, step: int) -> None:
@@ -129,7 +129,7 @@ def load_checkpoint(
         problem = _problem(candidate) or _of_another_version(candidate)
         if not problem:
             adapter.load_state(load_file(candidate / ADAPTER))
-            _load_optimizer_state(optimizer, load_file(candidate / OPTIMIZER))
+            load_optimizer_state(optimizer, load_file(candidate / OPTIMIZER))
             return Progress(**_state(candidate))
         listener(Event("warning", f"The checkpoint {candidate} is damaged ({problem}) and is passed over."))
     if candidates:
@@ -199,7 +199,8 @@ def _bytes(tensors: Mapping[str, Tensor]) -> bytes:
     return data
 
 
-def _optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Returns what an optimizer remembers, by name; nothing before its first step."""
     return {
         f"{index}.{name}": value
         for index, state in optimizer.state_dict()["state"].items()
@@ -207,7 +208,8 @@ def _optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     }
 
 
-def _load_optimizer_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+def load_optimizer_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Sets what an optimizer remembers."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         index, _, key = name.partition(".")

@@ -13,8 +13,9 @@ from luthier.errors import Interrupted
 from luthier.model.loader import LoadedModel
 from luthier.model.lora import Adapter
 from luthier.runs import Listener, RunFolder
-from luthier.train.checkpoint import Progress, load_best
+from luthier.train.checkpoint import Progress
 from luthier.train.objective import ANSWERS, Objective
+from luthier.train.processes import ALONE, Processes
 from luthier.train.settings import TrainSettings
 from luthier.train.training import Training
 
@@ -31,11 +32,16 @@ def train(
     objective: Objective[Any] = ANSWERS,
     replay_rows: Sequence[Any] = (),
     stop_requested: Callable[[], bool] = lambda: False,
+    processes: Processes = ALONE,
 ) -> Progress:
     """Trains the adapter in place and leaves it at its best validation loss (at the last step without validation rows).
 
     Goes on from the run's newest checkpoint where there is one; the result is then bit for bit that of a run that was
-    never interrupted, on the same machine with the same number of threads.
+    never interrupted, on the same machine with the same number of threads and processes.
+
+    Several processes call this alike, each with a model and an adapter of its own and the same rows; they take each step
+    together and end with the same adapter. The loss and the adapter are those of one process within float32 rounding, but
+    with dropout, whose masks depend on the process that draws them.
 
     Args:
         model, adapter: the frozen base, and what is trained.
@@ -45,14 +51,17 @@ def train(
         listener: is told what happens.
         objective: what is made smaller.
         replay_rows: general examples to mix in, where `settings.replay_share` says so.
-        stop_requested: asked after each step.
+        stop_requested: asked after each step; where it holds in one process, all stop.
+        processes: who train together.
 
     Raises:
         Interrupted: a stop was requested; a checkpoint was written.
         TrainError: the loss is not finite or exploded, a row does not fit into memory, the disk is full.
         ModelError: the model computes something that this loop would not (found before the first step).
     """
-    training = Training(model, adapter, train_rows, valid_rows, replay_rows, settings, run, listener, objective)
+    training = Training(
+        model, adapter, train_rows, valid_rows, replay_rows, settings, run, listener, objective, processes
+    )
     training.begin()
     progress = training.progress
     while not progress.finished:
@@ -61,7 +70,7 @@ def train(
             if progress.finished:
                 training.save()
                 break
-            if stop_requested():
+            if processes.any(stop_requested()):
                 training.save()
                 raise Interrupted(
                     f"Stopped after step {progress.step} of {training.total_steps}; everything so far is saved in "
@@ -69,6 +78,5 @@ def train(
                     code="interrupted",
                     hint=f"Go on with `luthier run --resume {run.path}`.",
                 )
-    load_best(run.checkpoints, adapter, progress.best_step)
-    adapter.train(False)
+    training.take_best()
     return progress

@@ -46,7 +46,7 @@ class NoisyEngine:
         bound_T1 = torch.where(lengths_T1 > 0, self._alpha * (lengths_T1.clamp(min=1) * width).rsqrt(), 0)
 
         def add_noise(_module: Any, _inputs: Any, output: Tensor) -> Tensor:
-            noise_TD = torch.empty(output.shape, device=output.device).uniform_(-1, 1) * bound_T1
+            noise_TD = torch.empty(output.shape, device=output.device).uniform_(-1, 1) * bound_T1.to(output.device)
             noisy: Tensor = output + noise_TD.to(output.dtype)
             return noisy
 

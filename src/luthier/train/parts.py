@@ -11,8 +11,9 @@ import torch
 
 from luthier.errors import TrainError
 from luthier.runs import Event, Listener
-from luthier.train.batch import parts_of_step
 from luthier.train.objective import Objective
+from luthier.train.processes import ALONE, Abandoned, Processes, out_of_step
+from luthier.train.shares import rounds
 
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
 """What torch's allocators and CUDA's libraries write into a RuntimeError. Source: c10/core/impl/alloc_cpu.cpp (the first
@@ -47,10 +48,14 @@ def sum_in_parts(
     compute: Callable[[Sequence[Any]], Mapping[str, float]],
     budget: Budget,
     restart: Callable[[], None] = lambda: None,
+    *,
+    processes: Processes = ALONE,
+    idle: Callable[[Any], object] | None = None,
 ) -> dict[str, float]:
-    """Returns the sums of what is computed for parts of the rows.
+    """Returns the sums of what is computed for parts of the rows, by all processes together.
 
     Where memory runs out, all of it is computed again in smaller parts, so that the result never depends on when it did.
+    Several processes compute a part each at the same time, and tell each other what came of it before the next.
 
     Args:
         rows: of any number; they are taken one part at a time.
@@ -58,32 +63,52 @@ def sum_in_parts(
         compute: gives numbers for a part.
         budget: how many tokens a part may have.
         restart: called before the first part, each time.
+        processes: who compute; each is given the same rows.
+        idle: where a pass needs all of them, this is called for any row by one that has no part left.
 
     Raises:
         TrainError: a single row does not fit into memory.
+        LuthierError: of another process.
     """
+
+    def outcome(part: Sequence[Any]) -> dict[str, Any]:
+        try:
+            if part:
+                return {"sums": dict(compute(part))}
+            if processes.in_step and idle is not None:
+                idle(rows[0])
+            return {"sums": {}}
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if len(part) < 2:
+                row = part[0] if part else rows[0]
+                raise _does_not_fit(objective.place(row), objective.num_tokens(row)) from error
+            return {"too_large": sum(map(objective.num_tokens, part))}
+
     while True:
         restart()
         sums: dict[str, float] = defaultdict(float)
-        too_large: list[Any] | None = None
-        for part in parts_of_step(rows, budget.max_tokens, objective.num_tokens):
+        too_large: list[int] = []
+        for parts in rounds(rows, budget.max_tokens, objective, processes.size):
             try:
-                numbers = compute(part)
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                if len(part) == 1:
-                    raise _does_not_fit(objective.place(part[0]), objective.num_tokens(part[0])) from error
-                too_large = part
+                outcomes = processes.exchange(outcome(parts[processes.rank]))
+            except Abandoned as abandoned:
+                outcomes = abandoned.values
+            too_large = [found["too_large"] for found in outcomes if found and "too_large" in found]
+            if too_large:
                 break
-            for name, value in numbers.items():
-                sums[name] += value
-        if too_large is None:
+            for found in outcomes:
+                if found is None:
+                    raise out_of_step()
+                for name, value in found["sums"].items():
+                    sums[name] += value
+        if not too_large:
             return sums
         # Outside the `except`: its traceback held the tensors of the part that did not fit.
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        budget.shrink(sum(map(objective.num_tokens, too_large)))
+        budget.shrink(min(too_large))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -12,15 +12,17 @@ last axis of [P, 2] is preferred, other.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, overload
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -33,6 +35,9 @@ from luthier.runs import Event, Listener, RunFolder, write_atomically
 from luthier.train.batch import flatten, parts_of_step
 from luthier.train.encode import EncodedPair
 from luthier.train.engine import Engine, open_engine
+from luthier.train.processes import ALONE, Processes
+from luthier.train.shares import dealt
+from luthier.train.token_store import TokenStore, content_digest
 
 Start = Literal["new", "earlier", "lost"]
 """Whether the adapter is new before the first step, an earlier one, or an earlier one that is at hand no more."""
@@ -52,6 +57,37 @@ class ReferredPair:
     pair: EncodedPair
     base_preferred: float
     base_other: float
+
+
+class ReferredPairs(Sequence[ReferredPair]):
+    """Pairs with what the base model gives their answers, put together one at a time.
+
+    Attributes:
+        lengths: tokens computed for each pair.
+    """
+
+    def __init__(self, pairs: Sequence[EncodedPair], base_P2: Tensor) -> None:
+        self._pairs, self._base_P2 = pairs, base_P2.numpy()
+        self.lengths: NDArray[np.uint32] = (
+            pairs.lengths
+            if isinstance(pairs, TokenStore)
+            else np.fromiter((pair.num_tokens for pair in pairs), np.uint32, len(pairs))
+        )
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    @overload
+    def __getitem__(self, index: int) -> ReferredPair: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[ReferredPair]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        return ReferredPair(self._pairs[index], *self._base_P2[index].tolist())
+
+    def __iter__(self) -> Iterator[ReferredPair]:
+        return map(self.__getitem__, range(len(self)))
 
 
 class Preferences:
@@ -93,7 +129,7 @@ class Preferences:
             # dloss/dmargin = −σ(−margin), and each token of an answer moves its reward by β.
             pull_P = torch.sigmoid(rewards_P2[:, 1] - rewards_P2[:, 0]) * (self._beta / total)
             pull_2P = torch.stack([-pull_P, pull_P], dim=1).flatten()
-            return pull_2P.float().to(logps_N.device)[batch.example_N]
+            return pull_2P.float()[batch.example_N]
 
         engine.accumulate(batch, weigh)
         return found
@@ -114,22 +150,33 @@ def answer_logps(
     max_tokens: int,
     *,
     progress: Callable[[int], None] = lambda _: None,
+    processes: Processes = ALONE,
 ) -> Tensor:
     """Returns the log-probability of each answer, summed over its trained tokens, float64 [P, 2].
+
+    Several processes compute a part each at the same time, and all have the whole in the end.
 
     Args:
         engine: with the adapter on or off.
         pairs: to be looked at in this order.
         max_tokens: computed at once.
         progress: hears how many pairs are done, after each part.
+        processes: who compute; each is given the same pairs.
     """
-    found = [torch.empty(0, 2, dtype=torch.float64)]
+    found_P2 = torch.zeros(len(pairs), 2, dtype=torch.float64)
     done = 0
-    for part in parts_of_step(pairs, max_tokens, lambda pair: pair.num_tokens):
-        found.append(_answer_logps(part, engine.logps(flatten(_conversations(part)))))
-        done += len(part)
+    for parts in dealt(parts_of_step(pairs, max_tokens, lambda pair: pair.num_tokens), processes.size):
+        before = sum(map(len, parts[: processes.rank]))
+        if processes.rank < len(parts):
+            part = parts[processes.rank]
+            logps_P2 = _answer_logps(part, engine.logps(flatten(_conversations(part))))
+            found_P2[done + before : done + before + len(part)] = logps_P2
+        elif processes.in_step:
+            engine.logps(flatten(_conversations(parts[0])))
+        done += sum(map(len, parts))
         progress(done)
-    return torch.cat(found)
+    processes.sum(found_P2)
+    return found_P2
 
 
 def refer(
@@ -143,13 +190,14 @@ def refer(
     listener: Listener,
     start: Start = "new",
     stop_requested: Callable[[], bool] = lambda: False,
-) -> dict[str, list[ReferredPair]]:
+    processes: Processes = ALONE,
+) -> dict[str, ReferredPairs]:
     """Returns the pairs of each side with what the base gives their answers, computed once and kept in the run.
 
     Args:
         model: the frozen base with the adapter's layers in it.
         adapter: as it is before the first step.
-        sides: name → pairs.
+        sides: name → pairs, in memory or in a token store.
         run: whose data folder keeps the file, whole or not at all; it is computed anew where it is damaged or of other
             rows.
         base: names the base's weights and their type, which the file belongs to.
@@ -157,6 +205,7 @@ def refer(
         listener: hears how far it is.
         start: a new adapter is switched off, so that the base alone is asked; an earlier one takes part.
         stop_requested: whether to stop at the next part.
+        processes: who compute it together; the first one keeps it.
 
     Raises:
         Interrupted: a stop was asked for; nothing was written.
@@ -164,8 +213,10 @@ def refer(
     """
     path = run.data / REFERENCE
     digest = _digest(sides, base)
-    logps = _kept(path, digest, sides, listener)
-    if logps is None:
+    kept = _kept(path, digest, sides, listener) if processes.is_first else None
+    if processes.from_first(lambda: kept is not None):
+        logps = processes.copy(kept)
+    else:
         if start == "lost":
             raise TrainError(
                 f"{path} is missing or damaged, and the adapter that this training began with has moved on.",
@@ -177,7 +228,7 @@ def refer(
         def tell(done: int, total: int) -> None:
             numbers = {"done": done, "total": total, "what": "reference"}
             listener(Event("progress", f"reference: the base has judged {done:,} of {total:,} pairs", numbers))
-            if stop_requested():
+            if processes.any(stop_requested()):
                 raise Interrupted(
                     f"Stopped before the first step; what is ready is saved in {run.path}.",
                     code="interrupted",
@@ -186,31 +237,44 @@ def refer(
 
         adapter.train(False)
         with adapter.disabled() if start == "new" else nullcontext():
-            logps = _computed(open_engine(model, adapter), sides, max_tokens, tell)
-        try:
-            write_atomically(path, save(logps, metadata={"sha256": digest}))
-        except OSError as error:
-            raise TrainError(
-                f"{path} cannot be written: {error.strerror or error}.",
-                code="reference_not_written",
-                param="output.dir",
-                hint="Make room or give the folder back its rights, then resume.",
-            ) from error
-    return {
-        side: [ReferredPair(pair, *both) for pair, both in zip(pairs, logps[side].tolist(), strict=True)]
-        for side, pairs in sides.items()
-    }
+            logps = _computed(open_engine(model, adapter), sides, max_tokens, tell, processes)
+        if processes.is_first:
+            _keep(path, logps, digest)
+    return {side: ReferredPairs(pairs, logps[side]) for side, pairs in sides.items()}
+
+
+def _keep(path: Path, logps: dict[str, Tensor], digest: str) -> None:
+    """Writes what `_kept` reads.
+
+    Raises:
+        TrainError: it cannot be written.
+    """
+    try:
+        write_atomically(path, save(logps, metadata={"sha256": digest}))
+    except OSError as error:
+        raise TrainError(
+            f"{path} cannot be written: {error.strerror or error}.",
+            code="reference_not_written",
+            param="output.dir",
+            hint="Make room or give the folder back its rights, then resume.",
+        ) from error
 
 
 def _computed(
-    engine: Engine, sides: Mapping[str, Sequence[EncodedPair]], max_tokens: int, tell: Callable[[int, int], None]
+    engine: Engine,
+    sides: Mapping[str, Sequence[EncodedPair]],
+    max_tokens: int,
+    tell: Callable[[int, int], None],
+    processes: Processes,
 ) -> dict[str, Tensor]:
     total = sum(map(len, sides.values()))
     logps: dict[str, Tensor] = {}
     for side, pairs in sides.items():
         # Side by side, so that the validation pairs are parted as they are when the loss is measured on them.
         before = sum(map(len, logps.values()))
-        logps[side] = answer_logps(engine, pairs, max_tokens, progress=partial(_offset, tell, before, total))
+        logps[side] = answer_logps(
+            engine, pairs, max_tokens, progress=partial(_offset, tell, before, total), processes=processes
+        )
     return logps
 
 
@@ -241,9 +305,8 @@ def _digest(sides: Mapping[str, Sequence[EncodedPair]], base: str) -> str:
     """Returns the sha256 of all that the base's log-probabilities depend on."""
     sha = hashlib.sha256(base.encode())
     for side, pairs in sides.items():
-        sha.update(f"\0{side} {len(pairs)}".encode())
-        for row in _conversations(pairs):
-            sha.update(len(row).to_bytes(8, "little") + row.ids.tobytes() + row.trained.tobytes())
+        content = pairs.content if isinstance(pairs, TokenStore) else content_digest(pairs)
+        sha.update(f"\0{side} {len(pairs)} {content}".encode())
     return sha.hexdigest()
 
 

@@ -23,6 +23,7 @@ class TrainSettings:
     learning_rate: float
     batch_size: int
     max_batch_tokens: int
+    max_activation_mb: int
     schedule: Literal["linear", "cosine", "constant"]
     warmup_ratio: float
     weight_decay: float
@@ -33,6 +34,7 @@ class TrainSettings:
     seed: int
     length_window: int = 1
     replay_share: float = 0.0
+    neftune_noise_alpha: float | None = None
 
     @classmethod
     def from_recipe(cls, recipe: TrainRecipe, *, seed: int) -> TrainSettings:

@@ -11,9 +11,11 @@ import torch
 
 from luthier.errors import TrainError
 from luthier.model.lora import Adapter
+from luthier.train.batch import flatten
 from luthier.train.engine import Engine
 from luthier.train.objective import Objective, listed
 from luthier.train.parts import Budget, sum_in_parts
+from luthier.train.processes import ALONE, Processes
 from luthier.train.settings import TrainSettings
 
 
@@ -24,6 +26,7 @@ class Stepper:
     Attributes:
         optimizer: of the adapter's one vector.
         budget: how many tokens are computed at once.
+        processes: who take the step together.
     """
 
     engine: Engine
@@ -32,12 +35,13 @@ class Stepper:
     objective: Objective[Any]
     settings: TrainSettings
     budget: Budget
+    processes: Processes = ALONE
 
     def gradient(self, rows: Sequence[Any], *, step: int) -> dict[str, float]:
         """Leaves the gradient of the rows' mean loss in the adapter, clipped, and returns the step's numbers.
 
         Args:
-            rows: of the step.
+            rows: of the step, the same in all processes.
             step: its number, 0-based.
 
         Raises:
@@ -52,8 +56,12 @@ class Stepper:
             lambda part: objective.accumulate(self.engine, part, count),
             self.budget,
             restart=lambda: self._start(step),
+            processes=self.processes,
+            idle=self._idle,
         )
         loss = sums.pop("loss") / count
+        assert self.adapter.flat.grad is not None
+        self.processes.sum(self.adapter.flat.grad)
         norm = float(torch.nn.utils.clip_grad_norm_([self.adapter.flat], self.settings.max_grad_norm or math.inf))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise self._not_finite(rows, step, loss, norm)
@@ -74,10 +82,14 @@ class Stepper:
         self.engine.refresh()
 
     def at_fault(self, rows: Sequence[Any], step: int, is_bad: Callable[[float, float], bool]) -> str:
-        """Returns the places of the rows whose own mean loss and gradient's norm are bad, as a clause of a sentence."""
+        """Returns the places of the rows whose own mean loss and gradient's norm are bad, as a clause of a sentence.
+
+        Each process looks at all of them, and finds the same.
+        """
         bad = []
         for row in rows:
-            self._start(step)
+            self.adapter.zero_grad()
+            torch.manual_seed(self._seed(step, rank=0))
             count = self.objective.count(row)
             loss = self.objective.accumulate(self.engine, [row], count)["loss"] / count
             assert self.adapter.flat.grad is not None
@@ -94,7 +106,16 @@ class Stepper:
     def _start(self, step: int) -> None:
         self.adapter.zero_grad()
         # Dropout's, so that a resumed run, or a step taken again in smaller parts, draws what it would have drawn.
-        torch.manual_seed(self.settings.seed * 1_000_003 + step)
+        torch.manual_seed(self._seed(step, rank=self.processes.rank))
+
+    def _seed(self, step: int, *, rank: int) -> int:
+        """Returns what a process draws from in a step: the rank stands above the bits of any seed and step."""
+        return self.settings.seed * 1_000_003 + step + (rank << 52)
+
+    def _idle(self, row: Any) -> None:
+        """Takes part in a pass, for weights that are gathered from all, and adds nothing to the gradient."""
+        batch = flatten(self.objective.examples(row))
+        self.engine.accumulate(batch, torch.zeros(batch.num_trained))
 
     def _not_finite(self, rows: Sequence[Any], step: int, loss: float, norm: float) -> TrainError:
         fault = self.at_fault(rows, step, lambda loss, norm: not (math.isfinite(loss) and math.isfinite(norm)))

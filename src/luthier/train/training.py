@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -15,18 +16,28 @@ from luthier.errors import TrainError
 from luthier.model.loader import LoadedModel
 from luthier.model.lora import Adapter
 from luthier.runs import Event, Listener, RunFolder
-from luthier.train.checkpoint import Progress, load_checkpoint, save_best, save_checkpoint
+from luthier.train.checkpoint import (
+    Progress,
+    load_best,
+    load_checkpoint,
+    load_optimizer_state,
+    optimizer_state,
+    save_best,
+    save_checkpoint,
+)
 from luthier.train.engine import open_engine
 from luthier.train.exactness import check_against_transformers
 from luthier.train.gradient_check import check_quantized_gradient
 from luthier.train.metrics import Metrics
+from luthier.train.neftune import NoisyEngine
 from luthier.train.objective import Objective
+from luthier.train.optimizer import adamw
 from luthier.train.order import Course
 from luthier.train.parts import Budget
+from luthier.train.processes import ALONE, Processes
 from luthier.train.schedule import learning_rate_at
 from luthier.train.settings import TrainSettings
 from luthier.train.step import Stepper
-from luthier.train.token_store import TokenStore
 from luthier.train.validation import loss_on
 
 EXPLODED = 2.0
@@ -34,6 +45,7 @@ EXPLODED_STEPS = 3
 """A training has exploded when this many steps in a row have a loss of more than so many times that of guessing every
 token of the vocabulary alike, ln V, or of the first step where that was worse. A healthy training never comes near it;
 single rows may. Source: `docs/measurements/exploding.md`."""
+MEGABYTE = 1_000_000
 
 
 class Training:
@@ -55,6 +67,7 @@ class Training:
         run: RunFolder,
         listener: Listener,
         objective: Objective[Any],
+        processes: Processes = ALONE,
     ) -> None:
         if bool(settings.replay_share) != bool(replay_rows):
             raise TrainError(
@@ -65,22 +78,25 @@ class Training:
             )
         self._model, self._adapter, self._objective = model, adapter, objective
         self._rows, self._valid_rows, self._replay_rows = train_rows, valid_rows, replay_rows
-        self._settings, self._listener = settings, listener
+        self._settings, self._listener, self._processes = settings, listener, processes
         self._checkpoints, self._metrics = run.checkpoints, Metrics(run.metrics)
         lengths = np.concatenate([_lengths(train_rows, objective), _lengths(replay_rows, objective)])
         self._course = Course(settings, lengths, len(train_rows))
         self.total_steps = settings.total_steps(len(train_rows))
         self._guessing = math.log(len(model.network.get_output_embeddings().weight))
-        optimizer = torch.optim.AdamW(
-            [adapter.flat], lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
-        )
-        saved = load_checkpoint(run.checkpoints, adapter, optimizer, listener)
+        optimizer = adamw(adapter, rate=settings.learning_rate, weight_decay=settings.weight_decay)
+        saved = load_checkpoint(run.checkpoints, adapter, optimizer, listener) if processes.is_first else None
+        if processes.size > 1:
+            saved = _as_the_first(saved, adapter, optimizer, processes)
         self.progress = saved or Progress()
         self._is_new = saved is None
-        engine = open_engine(model, adapter)
+        engine = self._engine = open_engine(model, adapter, max_tape_bytes=settings.max_activation_mb * MEGABYTE)
         listener(Event("message", f"Training engine: {engine.name} ({engine.reason})", {"engine": engine.name}))
+        if settings.neftune_noise_alpha:
+            engine = NoisyEngine(engine, model.network, settings.neftune_noise_alpha)
+            listener(Event("message", f"Noise on embeddings (NEFTune), alpha {settings.neftune_noise_alpha:g}"))
         budget = Budget(self.progress.max_batch_tokens or settings.max_batch_tokens, listener)
-        self._stepper = Stepper(engine, adapter, optimizer, objective, settings, budget)
+        self._stepper = Stepper(engine, adapter, optimizer, objective, settings, budget, processes)
         self._started = self._last_save = time.perf_counter()
         self._seconds_before, self._steps_before = self.progress.seconds, self.progress.step
         self._saved_step = self.progress.step
@@ -92,12 +108,13 @@ class Training:
         if self._is_new:
             shortest = np.argsort(self._course.lengths[: len(self._rows)], kind="stable")[:2]
             examples = [example for place in shortest for example in self._objective.examples(self._rows[int(place)])]
-            check_against_transformers(self._model, self._stepper.engine, examples)
+            check_against_transformers(self._model, self._engine, examples)
             if self._model.quantization != "none":
-                check_quantized_gradient(self._model, self._stepper.engine, self._adapter, examples)
+                check_quantized_gradient(self._model, self._engine, self._adapter, examples)
         else:
             listener(Event("message", f"Resuming after step {progress.step}."))
-        self._metrics.forget_after(progress.step)
+        if self._processes.is_first:
+            self._metrics.forget_after(progress.step)
         if replayed := self._settings.num_replayed(len(self._rows)):
             text = (
                 f"Each epoch replays {replayed:,} of {len(self._replay_rows):,} general rows among {len(self._rows):,} "
@@ -152,14 +169,23 @@ class Training:
             record |= self._judge()
             self._save_is_due = True
         progress.seconds = self._seconds_before + time.perf_counter() - self._started
-        self._metrics.append(record)
+        if self._processes.is_first:
+            self._metrics.append(record)
         self._tell(record)
 
     def save(self) -> None:
-        """Writes a checkpoint."""
+        """Writes a checkpoint, in the first process."""
         self.progress.max_batch_tokens = self._stepper.budget.max_tokens
-        save_checkpoint(self._checkpoints, self._adapter, self._stepper.optimizer, self.progress)
+        if self._processes.is_first:
+            save_checkpoint(self._checkpoints, self._adapter, self._stepper.optimizer, self.progress)
         self._last_save, self._saved_step, self._save_is_due = time.perf_counter(), self.progress.step, False
+
+    def take_best(self) -> None:
+        """Leaves the adapter as it was at its best, in all processes."""
+        if self._processes.is_first:
+            load_best(self._checkpoints, self._adapter, self.progress.best_step)
+        _copy_adapter(self._adapter, self._processes)
+        self._adapter.train(False)
 
     def _row(self, place: int) -> Any:
         return self._rows[place] if place < len(self._rows) else self._replay_rows[place - len(self._rows)]
@@ -188,19 +214,21 @@ class Training:
 
     def _validation_loss(self) -> float:
         stepper = self._stepper
-        return loss_on(self._valid_rows, stepper.engine, self._adapter, self._objective, stepper.budget)
+        return loss_on(
+            self._valid_rows, stepper.engine, self._adapter, self._objective, stepper.budget, self._processes
+        )
 
     def _judge(self) -> dict[str, float]:
         """Measures the validation loss, keeps the adapter if it is the best so far, and decides about stopping early."""
-        progress, checkpoints = self.progress, self._checkpoints
+        progress = self.progress
         if not self._valid_rows:
             progress.best_step = progress.step
-            save_best(checkpoints, self._adapter, progress.step)
+            self._keep_best()
             return {}
         loss = self._validation_loss()
         if progress.best_valid_loss is None or loss < progress.best_valid_loss:
             progress.best_valid_loss, progress.best_step, progress.epochs_without_gain = loss, progress.step, 0
-            save_best(checkpoints, self._adapter, progress.step)
+            self._keep_best()
             verdict = "the best so far"
         else:
             progress.epochs_without_gain += 1
@@ -214,6 +242,10 @@ class Training:
         self._listener(Event("epoch", text, {"epoch": epoch, "step": progress.step, "valid_loss": loss}))
         return {"valid_loss": loss}
 
+    def _keep_best(self) -> None:
+        if self._processes.is_first:
+            save_best(self._checkpoints, self._adapter, self.progress.step)
+
     def _tell(self, record: dict[str, float]) -> None:
         spent = time.perf_counter() - self._started
         steps_left = self.total_steps - self.progress.step
@@ -226,7 +258,28 @@ class Training:
         self._listener(Event("step", text, {**record, **more}))
 
 
+def _as_the_first(
+    saved: Progress | None, adapter: Adapter, optimizer: torch.optim.Optimizer, processes: Processes
+) -> Progress | None:
+    """Returns where the training stands, and sets adapter and optimizer, as the first process found them on its disk."""
+    state = processes.from_first(lambda: asdict(saved) if saved else None)
+    _copy_adapter(adapter, processes)
+    remembered = processes.copy(optimizer_state(optimizer) if processes.is_first else None)
+    if not processes.is_first:
+        load_optimizer_state(optimizer, remembered)
+    return Progress(**state) if state else None
+
+
+def _copy_adapter(adapter: Adapter, processes: Processes) -> None:
+    """Sets the adapter to that of the first process."""
+    values_P = processes.copy({"adapter": adapter.flat.data} if processes.is_first else None)
+    if not processes.is_first:
+        adapter.flat.data.copy_(values_P["adapter"])
+        adapter.refresh()
+
+
 def _lengths(rows: Sequence[Any], objective: Objective[Any]) -> NDArray[np.uint32]:
-    if isinstance(rows, TokenStore):
-        return rows.lengths
+    known: NDArray[np.uint32] | None = getattr(rows, "lengths", None)
+    if known is not None:
+        return known
     return np.fromiter(map(objective.num_tokens, rows), np.uint32, len(rows))

@@ -11,10 +11,18 @@ from luthier.model.lora import Adapter
 from luthier.train.engine import Engine
 from luthier.train.objective import Objective, listed
 from luthier.train.parts import Budget, sum_in_parts
+from luthier.train.processes import ALONE, Processes
 
 
-def loss_on(rows: Sequence[Any], engine: Engine, adapter: Adapter, objective: Objective[Any], budget: Budget) -> float:
-    """Returns the mean loss over all rows, without dropout.
+def loss_on(
+    rows: Sequence[Any],
+    engine: Engine,
+    adapter: Adapter,
+    objective: Objective[Any],
+    budget: Budget,
+    processes: Processes = ALONE,
+) -> float:
+    """Returns the mean loss over all rows, without dropout, computed by all processes together.
 
     Raises:
         TrainError: it is not finite (with the rows it comes from), or a row does not fit into memory.
@@ -24,7 +32,14 @@ def loss_on(rows: Sequence[Any], engine: Engine, adapter: Adapter, objective: Ob
         return {"loss": objective.measure(engine, part)["loss"], "count": sum(map(objective.count, part))}
 
     adapter.train(False)
-    sums = sum_in_parts(rows, objective, measure, budget)
+    sums = sum_in_parts(
+        rows,
+        objective,
+        measure,
+        budget,
+        processes=processes,
+        idle=lambda row: objective.measure(engine, [row]),
+    )
     loss = sums["loss"] / sums["count"]
     if not math.isfinite(loss):
         bad = [row for row in rows if not math.isfinite(measure([row])["loss"])]
