@@ -9,7 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luthier.errors import EvaluateError
-from luthier.evaluate.graders import GRADERS, find_grader, infer_grader, label_of, parse_json, summarise
+from luthier.evaluate.graders import (
+    GRADERS,
+    choose_grader,
+    confusion_matrix,
+    field_scores,
+    find_grader,
+    infer_grader,
+    label_of,
+    open_grader,
+    parse_json,
+    summarise,
+)
+from luthier.recipe import EvaluateRecipe
 
 pytestmark = pytest.mark.unit
 
@@ -251,3 +263,134 @@ def test_an_unknown_grader_gets_the_nearest_name() -> None:
         find_grader("jsn")
     assert caught.value.code == "unknown_grader"
     assert caught.value.param == "evaluate.grader"
+
+
+# Definitions ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("definition", "answer", "score"),
+    [
+        ({"text": "{{item.city}}"}, "It is Paris.", 1.0),
+        ({"text": "paris"}, "It is Paris.", 0.0),
+        ({"text": "paris", "ignore_case": True}, "It is PARIS.", 1.0),
+        ({"text": "{{item.town}}"}, "It is Paris.", None),
+        ({"text": "{{sample.output_json.a}}"}, "It is Paris.", 0.0),
+        ({"text": " "}, "It is Paris.", None),
+    ],
+)
+def test_contains_takes_a_text_of_its_own(definition: dict[str, object], answer: str, score: float | None) -> None:
+    grade = open_grader({"type": "contains", **definition}).grade("target", answer, {"city": "Paris"})
+    assert grade.score == score
+    assert score == 1.0 or grade.reason
+
+
+@pytest.mark.parametrize(
+    ("definition", "target", "answer", "score"),
+    [
+        ({"pattern": r"\d+"}, "", "It costs 5 euros.", 1.0),
+        ({"pattern": r"\d+", "match": "full"}, "", "It costs 5 euros.", 0.0),
+        ({"pattern": r"\d+", "match": "full"}, "", " 5\n", 1.0),
+        ({"pattern": "PARIS", "ignore_case": True}, "", "Paris", 1.0),
+        ({}, "^Par.s$", "Paris", 1.0),
+        ({}, "(", "Paris", None),
+        ({}, "", "Paris", None),
+    ],
+)
+def test_regex(definition: dict[str, object], target: str, answer: str, score: float | None) -> None:
+    assert open_grader({"type": "regex", **definition}).grade(target, answer).score == score
+
+
+def test_an_expression_that_takes_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("luthier.evaluate.graders.text.MATCH_SECONDS", 0.05)
+    grade = open_grader({"type": "regex", "pattern": "(.*a){25}b"}).grade("", "a" * 5_000)
+    assert grade.score is None
+    assert "took longer" in str(grade.reason)
+
+
+SCHEMA = {"type": "object", "properties": {"age": {"type": "integer", "minimum": 0}}, "required": ["age"]}
+
+
+@pytest.mark.parametrize(
+    ("measure", "target", "answer", "score", "valid"),
+    [
+        ("equal", '{"age": 5}', '{"age": 5.0}', 1.0, 1.0),
+        ("equal", '{"age": 5}', '{"age": -1}', 0.0, 0.0),
+        ("field_f1", '{"age": 5, "name": "x"}', '{"age": 5, "name": "y"}', 0.5, 1.0),
+        ("valid", '{"age": 5}', '{"age": 6}', 1.0, 1.0),
+        ("valid", "not needed", '{"age": 6}', 1.0, 1.0),
+        ("valid", "not needed", '{"age": "6"}', 0.0, 0.0),
+        ("valid", "not needed", "{", 0.0, 0.0),
+        ("field_f1", "not json", '{"age": 6}', None, None),
+        ("valid", '{"age": 5}', '{"age": 1' + "0" * 5_000 + "}", 0.0, 0.0),
+    ],
+)
+def test_json_has_other_measures_and_a_schema(
+    measure: str, target: str, answer: str, score: float | None, valid: float | None
+) -> None:
+    grade = open_grader({"type": "json", "measure": measure, "json_schema": SCHEMA}).grade(target, answer)
+    assert grade.score == score
+    assert grade.details.get("valid_schema") == valid
+    assert score == 1.0 or grade.reason
+
+
+def test_a_schema_that_cannot_be_used_is_refused_when_opened() -> None:
+    with pytest.raises(EvaluateError) as caught:
+        open_grader({"type": "json", "json_schema": {"type": "objekt"}})
+    assert caught.value.code == "bad_json_schema"
+
+
+def test_json_summary_with_a_schema() -> None:
+    grader = open_grader({"type": "json", "measure": "valid", "json_schema": SCHEMA})
+    targets, answers = ['{"age": 1}', '{"age": 2}'], ['{"age": 1}', '{"age": "x"}']
+    grades = [grader.grade(*row) for row in zip(targets, answers, strict=True)]
+    found = summarise(grader, targets, answers, grades)
+    assert found["valid_schema"] == 0.5
+    assert found["equal"] == 0.5
+    assert found["valid_json"] == 1.0
+
+
+def test_fields_are_scored_one_by_one() -> None:
+    targets = ['{"a": 1, "list": [{"b": 2}, {"b": 3}]}', '{"a": 1}', "not json"]
+    answers = ['{"a": 1, "list": [{"b": 2}, {"b": 4}], "c": 0}', "oops", '{"a": 1}']
+    found = {score.field: score for score in field_scores(targets, answers)}
+    assert list(found) == ["a", "list[].b", "c"]
+    assert (found["a"].precision, found["a"].recall, found["a"].expected) == (1.0, 0.5, 2)
+    assert (found["list[].b"].precision, found["list[].b"].recall, found["list[].b"].f1) == (0.5, 0.5, 0.5)
+    assert (found["c"].precision, found["c"].f1, found["c"].given) == (0.0, 0.0, 1)
+
+
+def test_confusion_counts_what_was_taken_for_what() -> None:
+    found = confusion_matrix(["yes", "Yes.", "no", "no", ""], ["yes", "no", '"no"', "maybe", "yes"])
+    assert found.labels == ["no", "yes"]
+    assert found.counts == [[1, 0, 1], [1, 1, 0]]
+
+
+def test_a_definitions_name_is_the_graders() -> None:
+    assert open_grader({"type": "exact", "name": "the same"}).name == "the same"
+    assert open_grader({"type": "exact"}).name == find_grader("exact").name == "exact"
+
+
+def test_the_recipes_grader_is_taken_else_one_is_inferred() -> None:
+    grader, reason = choose_grader(EvaluateRecipe(), ['{"a": 1}'])
+    assert (grader.name, reason) == ("json", "each of the 1 training answers is a JSON object or list")
+    grader, reason = choose_grader(EvaluateRecipe(grader="contains"), ['{"a": 1}'])
+    assert (grader.name, reason) == ("contains", "as given")
+    grader, _ = choose_grader(EvaluateRecipe(grader={"type": "regex", "name": "digits", "pattern": "[0-9]"}), [])
+    assert grader.name == "digits"
+    assert grader.grade("", "7").score == 1.0
+
+
+@given(st.text(), st.text())
+def test_no_text_breaks_a_named_grader(target: str, answer: str) -> None:
+    for grader in GRADERS.values():
+        grade = grader.grade(target, answer)
+        assert grade.score in (None, 0.0, 1.0)
+        assert grade.score == 1.0 or grade.reason
+
+
+@given(st.lists(st.text(max_size=30), max_size=8))
+def test_some_grader_is_inferred_for_any_answers(targets: list[str]) -> None:
+    name, reason = infer_grader(targets)
+    assert name in GRADERS
+    assert reason

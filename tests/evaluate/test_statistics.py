@@ -31,6 +31,32 @@ def test_mcnemar_does_not_depend_on_the_side(wins: int, losses: int) -> None:
     assert 0 < p <= 1
 
 
+@given(COUNTS, COUNTS)
+def test_mid_p_is_below_the_exact_one_and_reaches_the_level_with_five_flips(wins: int, losses: int) -> None:
+    mid_p = statistics.mcnemar_mid_p(wins, losses)
+    assert 0 < mid_p <= statistics.mcnemar_p(wins, losses)
+    assert mid_p == statistics.mcnemar_mid_p(losses, wins)
+    assert statistics.mcnemar_mid_p(5, 0) == 0.03125
+    assert statistics.mcnemar_mid_p(4, 0) == 0.0625
+
+
+def test_mid_p_of_the_worked_example() -> None:
+    """Bentur et al. in Fagerland, Lydersen & Laake 2013: 1 against 7 flips, exact p 0.0703, mid-p 0.0391."""
+    assert statistics.mcnemar_p(1, 7) == pytest.approx(0.0703, abs=5e-5)
+    assert statistics.mcnemar_mid_p(1, 7) == pytest.approx(0.0391, abs=5e-5)
+
+
+@given(st.lists(st.floats(0, 1), max_size=12), st.randoms(use_true_random=False))
+def test_holm_only_raises_and_does_not_depend_on_order(p_values: list[float], random: object) -> None:
+    adjusted = statistics.holm(p_values)
+    assert all(before <= after <= 1 for before, after in zip(p_values, adjusted, strict=True))
+    assert [rank for _, rank in sorted(zip(p_values, adjusted, strict=True))] == sorted(adjusted)
+    order = list(range(len(p_values)))
+    random.shuffle(order)  # type: ignore[attr-defined]
+    assert statistics.holm([p_values[at] for at in order]) == [adjusted[at] for at in order]
+    assert statistics.holm(p_values[:1]) == p_values[:1]
+
+
 @given(COUNTS, COUNTS, COUNTS, COUNTS)
 def test_newcombe_is_mirrored_and_holds_the_difference(both: int, wins: int, losses: int, neither: int) -> None:
     n = both + wins + losses + neither

@@ -7,7 +7,9 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.proportion import proportion_confint
 
@@ -116,7 +118,7 @@ def test_bootstrap_agrees_with_scipy_at_the_level_of_student() -> None:
     rng = np.random.default_rng(14)
     for n in (12, 40, 150):
         values = rng.beta(1, 3, size=n)
-        widened = 2 * stats.norm.cdf(math.sqrt(n / (n - 1)) * stats.t.ppf(0.975, n - 1)) - 1
+        widened = 2 * stats.norm.cdf(n / (n - 1) * stats.t.ppf(0.975, n - 1)) - 1
         theirs = stats.bootstrap(
             (values,), np.mean, n_resamples=40_000, confidence_level=widened, method="BCa", rng=rng
         ).confidence_interval
@@ -136,3 +138,99 @@ def test_score_rows_needed_agree_with_statsmodels() -> None:
     for gain, deviation in ((0.1, 0.2), (0.05, 0.3), (0.3, 0.4)):
         theirs = TTestPower().solve_power(gain / deviation, power=0.8, alpha=0.05, alternative="two-sided")
         assert statistics.score_rows_needed(gain, deviation) == math.ceil(theirs)
+
+
+def grouped(rng: np.random.Generator, *, even: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Values that share a part within their cluster, and the clusters."""
+    sizes = np.full(rng.integers(3, 20), rng.integers(2, 8)) if even else rng.integers(1, 9, size=rng.integers(3, 20))
+    clusters = np.repeat(np.arange(len(sizes)), sizes)
+    return np.round(rng.normal(0.1, 0.3, len(sizes))[clusters] + rng.normal(0, 0.2, len(clusters)), 6), clusters
+
+
+def test_mid_p_agrees_with_scipy_distributions() -> None:
+    for _, wins, losses, _ in tables():
+        exact = stats.binomtest(wins, wins + losses).pvalue if wins + losses else 1.0
+        seen = stats.binom.pmf(wins, wins + losses, 0.5)
+        # where both are equally likely, the two tails meet in the table that was seen
+        theirs = 1 - seen / 2 if wins == losses else exact - seen
+        assert statistics.mcnemar_mid_p(wins, losses) == pytest.approx(theirs if wins + losses else 1.0, abs=1e-9)
+
+
+def test_holm_agrees_with_statsmodels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gc.collect", lambda *_: 0)  # which it calls each time
+    rng = np.random.default_rng(15)
+    for _ in range(NUM_TABLES):
+        p_values = rng.random(rng.integers(1, 25)) ** rng.integers(1, 5)
+        assert statistics.holm(p_values.tolist()) == pytest.approx(multipletests(p_values, method="holm")[1], abs=1e-9)
+
+
+def test_clustered_errors_agree_with_statsmodels_where_clusters_are_of_one_size() -> None:
+    rng = np.random.default_rng(16)
+    for _ in range(NUM_TABLES):
+        values, clusters = grouped(rng, even=True)
+        theirs = OLS(values, np.ones(len(values))).fit(cov_type="cluster", cov_kwds={"groups": clusters}).bse[0]
+        ours = statistics.clustered_error(*statistics.cluster_sums(values, clusters), 0.5)
+        assert ours.error == pytest.approx(theirs, rel=1e-9)
+        assert ours.freedom == pytest.approx(clusters[-1])
+
+
+def test_clustered_errors_are_those_of_the_whole_matrices() -> None:
+    """CR2, CR3 and their Satterthwaite degrees of freedom, as Bell & McCaffrey define them: rows by rows."""
+    rng = np.random.default_rng(17)
+    for _ in range(100):
+        values, clusters = grouped(rng, even=False)
+        n, correlation = len(values), float(rng.random())
+        own = clusters[:, None] == clusters[None, :]
+        residual = np.eye(n) - 1 / n
+        working = np.where(own, correlation, 0.0) + (1 - correlation) * np.eye(n)
+        for jackknife, power in ((False, -0.5), (True, -1.0)):
+            columns = []
+            for cluster in np.unique(clusters):
+                rows = clusters == cluster
+                values_of, vectors = np.linalg.eigh(residual[np.ix_(rows, rows)])
+                adjusted = vectors @ np.diag(values_of**power) @ vectors.T
+                columns.append(residual[:, rows] @ adjusted @ np.ones(rows.sum()) / n)
+            spread = np.array(columns).T
+            form = spread.T @ working @ spread
+            freedom = np.trace(form) ** 2 / np.sum(form**2)
+            ours = statistics.clustered_error(
+                *statistics.cluster_sums(values, clusters), correlation, jackknife=jackknife
+            )
+            assert ours.error == pytest.approx(np.linalg.norm(values @ spread), rel=1e-9)
+            assert ours.freedom == pytest.approx(freedom, rel=1e-7)
+
+
+def test_the_intraclass_correlation_agrees_with_scipy_analysis_of_variance() -> None:
+    rng = np.random.default_rng(18)
+    for _ in range(NUM_TABLES):
+        values, clusters = grouped(rng, even=True)
+        f = stats.f_oneway(*(values[clusters == cluster] for cluster in np.unique(clusters))).statistic
+        size = len(values) / (clusters[-1] + 1)
+        theirs = min(1.0, max(0.0, (f - 1) / (f - 1 + size)))
+        assert statistics.intraclass_correlation(values, clusters) == pytest.approx(theirs, abs=1e-9)
+
+
+def test_clustered_sign_flips_agree_with_scipy_on_the_sums() -> None:
+    rng = np.random.default_rng(19)
+    for _ in range(20):
+        values, clusters = grouped(rng, even=False)
+        sums = np.bincount(clusters, weights=values)[:12]
+        rows = clusters < 12
+        theirs = stats.permutation_test(
+            (sums,), np.sum, permutation_type="samples", n_resamples=np.inf, vectorized=True
+        )
+        ours = statistics.sign_flip_p(values[rows], clusters=clusters[rows])
+        assert ours == pytest.approx(theirs.pvalue, abs=1e-9)
+
+
+def test_the_cluster_bootstrap_agrees_with_scipy_on_the_means_of_even_clusters() -> None:
+    rng = np.random.default_rng(20)
+    values = rng.beta(1, 3, size=40)[np.repeat(np.arange(40), 5)] * 0.5 + rng.beta(2, 2, size=200) * 0.5
+    clusters = np.repeat(np.arange(40), 5)
+    means = values.reshape(40, 5).mean(axis=1)
+    widened = 2 * stats.norm.cdf(40 / 39 * stats.t.ppf(0.975, 39)) - 1
+    theirs = stats.bootstrap(
+        (means,), np.mean, n_resamples=40_000, confidence_level=widened, method="BCa", rng=rng
+    ).confidence_interval
+    ours = statistics.bootstrap_interval(values, bounds=(0, 1), clusters=clusters)
+    assert ours == pytest.approx((theirs.low, theirs.high), abs=0.05 * (theirs.high - theirs.low))

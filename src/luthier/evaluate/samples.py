@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -16,12 +16,14 @@ class Sample:
         prompt: the messages before the target.
         target: the expected answer.
         tools: the functions offered with the prompt, or None.
+        item: the row as its file has it, for graders that look at more of it than the target.
     """
 
     id: str
     prompt: list[dict[str, Any]]
     target: str
     tools: list[dict[str, Any]] | None = None
+    item: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

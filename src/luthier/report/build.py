@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from luthier.data.chat import content_text
 from luthier.evaluate.compare import Comparison, Estimate
-from luthier.evaluate.graders import Grader, summarise
+from luthier.evaluate.graders import Grader, grade_all, summarise
 from luthier.evaluate.samples import Answer, Grade, Sample
 from luthier.recipe import Recipe
 from luthier.report.schema import (
@@ -22,6 +22,9 @@ from luthier.report.schema import (
     TrainingSummary,
 )
 from luthier.runs import utc_now
+
+GRADING_THREADS = 4
+"""Graders that wait for another process are asked side by side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +44,11 @@ class Judged:
     @classmethod
     def of(cls, grader: Grader, samples: Sequence[Sample], answers: Sequence[Answer]) -> Judged:
         """Grades the answers."""
-        grades = [grader.grade(s.target, a.text) for s, a in zip(samples, answers, strict=True)]
+        targets, texts = [sample.target for sample in samples], [answer.text for answer in answers]
+        items = [sample.item for sample in samples]
+        grades = grade_all(grader, targets, texts, items, workers=GRADING_THREADS)
         scores = {sample.id: grade.score for sample, grade in zip(samples, grades, strict=True)}
-        metrics = summarise(grader, [s.target for s in samples], [a.text for a in answers], grades)
+        metrics = summarise(grader, targets, texts, grades)
         return cls(answers, grades, scores, metrics)
 
 
@@ -188,7 +193,7 @@ def _report(comparison: Comparison, *, notes: Sequence[str], **parts: Any) -> Re
         rows_needed=comparison.rows_needed,
         planned_gain=comparison.planned_gain,
         power_assumption=comparison.power_assumption,
-        notes=[*notes, *more],
+        notes=[*notes, *comparison.notes, *more],
         created_at=utc_now(),
         **parts,
     )
