@@ -13,7 +13,7 @@ DEMO_DATA := examples/orders.jsonl
 help: ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-demo: $(VENV)/.runtime ## Fine-tune the embedded model on the sample orders and judge it (about six minutes on two cores)
+demo: $(VENV)/.runtime ## Fine-tune the embedded model on the sample orders and judge it (two to three minutes on two cores)
 	$(BIN)/luthier run $(DEMO_DATA) train.n_epochs=2
 
 test: setup ## Everything CI runs: `make check`, then the tests
@@ -38,8 +38,10 @@ docs: setup ## Regenerate docs/reference
 proof: setup ## The slow proofs that CI cannot hold
 	$(BIN)/python -m pytest -m proof -o timeout=7200 -s
 
-bench: setup ## Measure; results go to docs/measurements by hand, with versions
+bench: setup ## Measure speed against the peers, on an otherwise idle machine; pages go to docs/measurements
 	$(BIN)/python benchmarks/train_speed.py --write docs/measurements/train-speed.md
+	$(BIN)/python benchmarks/train_speed_search.py --rounds 1 --write docs/measurements/train-speed-settings.md
+	$(BIN)/python benchmarks/product_shapes.py --write docs/measurements/product-shapes.md
 	$(BIN)/python benchmarks/data_check.py --parts parse,full,near,peers
 
 setup: $(VENV)/.dev ## Make the virtual environment with everything for development
