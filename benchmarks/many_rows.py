@@ -5,9 +5,10 @@ network for the same number of steps, so that what differs is what the number of
 cache, as it would be after it was written.
 
 That is what training costs. `--whole` measures `luthier train` from the file on instead: what is held while rows are checked
-and split, which is in memory, then while they are encoded one by one, and then while they are trained on.
+and split, while they are encoded one by one, and while they are trained on. `own` is the part of it that is no file's: what
+is seen of a file the system takes back where memory is short. `--template` makes rows that are fillings of one template.
 
-    python benchmarks/many_rows.py [--rows 1000,10000,100000,1000000] [--steps 200] [--whole] [--json FILE]
+    python benchmarks/many_rows.py [--rows 1000,10000,100000,1000000] [--steps 200] [--whole [--template]] [--json FILE]
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
+from typing import Self
 
 VOCABULARY = 4096
 SETTINGS = {
@@ -147,6 +150,50 @@ def tiny_model(folder: Path) -> None:
     LlamaForCausalLM(config).save_pretrained(folder)
 
 
+class Watch:
+    """Looks every few milliseconds at how much memory is this process's own, and remembers the most, in MiB."""
+
+    def __init__(self) -> None:
+        self.most = 0.0
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._stopped.wait(0.005):
+            self.most = max(self.most, own_memory())
+
+
+def own_memory() -> float:
+    """Returns the MiB this process holds that are no file's."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("RssAnon")).split()[1]) / 1024
+
+
+def write_template_rows(path: Path, count: int) -> None:
+    """Chat rows of some 290 bytes that are fillings of one template."""
+    draw = random.Random(1)
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = ["".join(draw.choices(letters, k=draw.randint(3, 9))) for _ in range(5000)]
+    with path.open("w") as stream:
+        for _ in range(count):
+            one, two, three = draw.choices(words, k=3)
+            asked = (
+                f"Please tell the customer {one} politely that the order of {two} has left our store, and that it will "
+            )
+            asked += f"be there within {draw.randint(2, 400)} hours; leave out all prices."
+            answer = f"Dear {one}, your order of {two} is on its way, by {three}."
+            messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
+            stream.write(json.dumps({"messages": messages}) + "\n")
+
+
 def write_rows(path: Path, count: int) -> None:
     """Chat rows of some 210 bytes, none like another."""
     draw = random.Random(1)
@@ -159,7 +206,7 @@ def write_rows(path: Path, count: int) -> None:
             stream.write(json.dumps({"messages": messages}) + "\n")
 
 
-def measure_whole(num_rows: int, steps: int) -> dict[str, float]:
+def measure_whole(num_rows: int, steps: int, template: bool) -> dict[str, float]:
     import torch
 
     import luthier.stages.training  # noqa: F401 - what it loads is no part of what rows cost
@@ -168,8 +215,8 @@ def measure_whole(num_rows: int, steps: int) -> dict[str, float]:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         tiny_model(Path(folder) / "model")
-        write_rows(Path(folder) / "rows.jsonl", num_rows)
-        started, before = time.perf_counter(), memory_now()
+        (write_template_rows if template else write_rows)(Path(folder) / "rows.jsonl", num_rows)
+        started, before, own_before = time.perf_counter(), memory_now(), own_memory()
         found: dict[str, float] = {"rows": num_rows}
 
         def hear(event) -> None:
@@ -179,6 +226,7 @@ def measure_whole(num_rows: int, steps: int) -> dict[str, float]:
                     found[f"{name}_s"] = time.perf_counter() - started
                     found[f"{name}_mib"] = memory_now() - before
                     found[f"{name}_peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
+                    found[f"{name}_own_peak_mib"] = watch.most - own_before
 
         overrides = {
             "model.base": str(Path(folder) / "model"),
@@ -188,7 +236,8 @@ def measure_whole(num_rows: int, steps: int) -> dict[str, float]:
             "train.batch_size": 8,
             "train.max_steps": steps,
         }
-        sdk.train(Path(folder) / "rows.jsonl", out=Path(folder) / "run", overrides=overrides, listener=hear)
+        with Watch() as watch:
+            sdk.train(Path(folder) / "rows.jsonl", out=Path(folder) / "run", overrides=overrides, listener=hear)
         found["trained_s"] = time.perf_counter() - started
         found["trained_mib"] = memory_now() - before
         found["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
@@ -200,16 +249,22 @@ def main() -> None:
     parser.add_argument("--rows", default="1000,10000,100000,1000000")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--whole", action="store_true", help="from the file on, as `luthier train` does it")
+    parser.add_argument("--template", action="store_true", help="rows that are fillings of one template")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--one", type=int, help="measure this number of rows in this process")
     asked = parser.parse_args()
     if asked.one:
-        print(json.dumps((measure_whole if asked.whole else measure)(asked.one, asked.steps)))
+        whole = asked.whole
+        print(
+            json.dumps(
+                measure_whole(asked.one, asked.steps, asked.template) if whole else measure(asked.one, asked.steps)
+            )
+        )
         return
     found = []
     for count in map(int, asked.rows.split(",")):
         command = [sys.executable, __file__, "--one", str(count), "--steps", str(asked.steps)]
-        command += ["--whole"] if asked.whole else []
+        command += ["--whole"] * asked.whole + ["--template"] * asked.template
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         found.append(json.loads(output.splitlines()[-1]))
         print("  ".join(f"{name} {value:,.1f}" for name, value in found[-1].items()), flush=True)

@@ -1,6 +1,6 @@
 """What do several processes win on one machine, and what does a base that they hold together cost and save?
 
-    python benchmarks/several_processes.py [--processes 2] [--rounds 4]
+    python benchmarks/several_processes.py [--processes 2] [--rounds 4] [--dtype auto]
 
 Gradients of the same steps are computed in turn by one process with all cores while the others wait, by all of them with
 their share of the cores, and by all of them with the base split among them.
@@ -40,7 +40,7 @@ def steps(count: int):
         yield [EncodedExample(ids, np.arange(length) >= length - TRAINED_TOKENS, "x:1") for ids in rows]
 
 
-def work(rank: int, size: int, port: int, rounds: int) -> None:
+def work(rank: int, size: int, port: int, rounds: int, dtype: str) -> None:
     os.environ["GOMP_SPINCOUNT"] = "1000"  # as the command line sets it
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     import torch
@@ -68,7 +68,7 @@ def work(rank: int, size: int, port: int, rounds: int) -> None:
             ("whole", processes, None),
         ):
             before = anonymous_bytes()
-            model = load_model(pull("smollm2-135m"), resolve_dtype("auto")[0], holders=holders)
+            model = load_model(pull("smollm2-135m"), resolve_dtype(dtype)[0], holders=holders)
             held[name] = anonymous_bytes() - before, base_bytes(model.network)
             adapter = attach(model.network, LoraConfig(r=16, lora_alpha=32), seed=1)
             optimizer = torch.optim.AdamW([adapter.flat], fused=True)
@@ -106,12 +106,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--dtype", default="auto")
     asked = parser.parse_args()
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     spawn = multiprocessing.get_context("spawn")
-    arguments = [(rank, asked.processes, port, asked.rounds) for rank in range(asked.processes)]
+    arguments = [(rank, asked.processes, port, asked.rounds, asked.dtype) for rank in range(asked.processes)]
     members = [spawn.Process(target=work, args=each) for each in arguments]
     for member in members:
         member.start()

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luthier.data.rows import Column, Digests, digest
+from luthier.data.rows import Column, Digests, FiledColumn, digest
 
 pytestmark = pytest.mark.unit
 
@@ -39,3 +41,25 @@ def test_an_empty_column_has_its_width() -> None:
 
 def test_the_order_of_keys_does_not_count() -> None:
     assert digest({"a": 1, "b": [2]}) == digest({"b": [2], "a": 1}) != digest({"a": 1, "b": 2})
+
+
+def test_a_column_of_wide_numbers_goes_to_a_file_and_reads_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("luthier.data.rows._HELD_BYTES", 100)
+    whole = FiledColumn("u2", 4)
+    blocks = [np.arange(start, start + 40, dtype="u2").reshape(-1, 4) for start in range(0, 400, 40)]
+    for block in blocks:
+        part = FiledColumn("u2", 4)
+        part.extend(block)
+        whole.merge(part)
+    assert whole.is_filed
+    values = whole.values()
+    assert isinstance(values, np.memmap)
+    assert values.tolist() == whole.values().tolist() == np.concatenate(blocks).tolist()
+    file = Path(str(values.filename))
+    assert file.exists()
+    del whole
+    assert not file.exists()
+    assert values.tolist() == np.concatenate(blocks).tolist()
+    few = FiledColumn("u2", 4)
+    few.merge(part)
+    assert (few.is_filed, few.values().tolist()) == (False, blocks[-1].tolist())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -32,6 +33,8 @@ _READ_AGAIN = 256
 _JOINED_BYTES = 33 * 2**20
 """Of blocks that are joined in one. glibc gives what is larger than 32 MiB back to the system as soon as it is let go; small
 blocks leave holes that nothing large fits into."""
+_HELD_BYTES = 16 * 2**20
+"""Of a column that goes to a file."""
 _SPOOLED = -1
 _NOT_ASKED = -1
 
@@ -189,6 +192,48 @@ class Column:
         return self._blocks[0]
 
 
+class FiledColumn(Column):
+    """A column of wide numbers; where they are many, they lie in a temporary file, which all processes can open."""
+
+    def __init__(self, dtype: str, width: int) -> None:
+        super().__init__(dtype, width)
+        self._path: Path | None = None
+        self._held_bytes = 0
+
+    @property
+    def is_filed(self) -> bool:
+        """Whether they lie in a file."""
+        return self._path is not None
+
+    def merge(self, later: Column) -> None:
+        """Takes over the rows that follow."""
+        self.seal()
+        later.seal()
+        self._blocks += later._blocks
+        self._held_bytes += sum(block.nbytes for block in later._blocks)
+        if self._held_bytes > _HELD_BYTES:
+            self._write()
+
+    def values(self) -> npt.NDArray[Any]:
+        """Returns all of them, [N, width]. The file is removed with the column; what was returned can still be read."""
+        if self._path is None:
+            return super().values()
+        self._write()
+        num_rows = self._path.stat().st_size // (np.dtype(self.dtype).itemsize * self.width)
+        return np.memmap(self._path, self.dtype, "r", shape=(num_rows, self.width))
+
+    def _write(self) -> None:
+        if self._path is None:
+            handle, name = tempfile.mkstemp(prefix="luthier-check-")
+            os.close(handle)
+            self._path = Path(name)
+            weakref.finalize(self, self._path.unlink, missing_ok=True)
+        with self._path.open("ab") as file:
+            for block in self.blocks():
+                file.write(block.tobytes())
+        self._held_bytes = 0
+
+
 class Digests(Column):
     """A 128-bit digest a row."""
 
@@ -337,9 +382,9 @@ class RowStore:
     def examples(self, numbers: npt.NDArray[np.int64]) -> RowsOnDisk:
         """Returns rows as examples. Their files are held open, so that they can be read when the store is closed, too."""
         self.reader()
-        held = self._place.values()[numbers]
         places = np.empty(len(numbers), PLACE)
-        places["file"], places["offset"], places["size"] = held.T
+        for number, name in enumerate(("file", "offset", "size")):
+            places[name] = self._place.values()[numbers, number]
         places["name"], places["line"] = self.file.values()[numbers], self.line.values()[numbers]
         files = Files([*self._paths, self._scratch() / "rows"])
         files.hold(np.unique(places["file"]).tolist())
@@ -347,7 +392,7 @@ class RowStore:
 
     def moved_out(self, name: str, column: Column) -> npt.NDArray[Any]:
         """Returns a column's numbers; where other processes work on them, they lie in a file that all of them see."""
-        if self.run is map:
+        if self.run is map or (isinstance(column, FiledColumn) and column.is_filed):
             return column.values()
         path = self._scratch() / name
         with path.open("wb") as file:

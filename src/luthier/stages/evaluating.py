@@ -40,6 +40,8 @@ from luthier.train.validation import loss_on
 
 CLOSED = ("label", "json", "sql", "tool_calls")
 """Graders that suit answers of which there is one right wording."""
+_ROWS_AT_ONCE = 1024
+"""Training rows of which more than the answer is held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +265,8 @@ def forget_answers(run: RunFolder) -> None:
 
 
 def _grader(recipe: Recipe, train_examples: Sequence[Example], chat: ChatTokenizer) -> tuple[Grader, str]:
-    return choose_grader(recipe.evaluate, [sample.target for sample in samples_of(train_examples, chat)])
+    portions = (train_examples[start : start + _ROWS_AT_ONCE] for start in range(0, len(train_examples), _ROWS_AT_ONCE))
+    return choose_grader(recipe.evaluate, [sample.target for some in portions for sample in samples_of(some, chat)])
 
 
 def _test_losses(subject: Subject, rows: Sequence[EncodedExample], listener: Listener) -> dict[str, float]:

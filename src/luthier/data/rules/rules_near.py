@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from luthier.data.chat import Message
 from luthier.data.findings import Finding, counted, quoted
-from luthier.data.rows import Column, Conversation, Digests, RowStore, digest, said
+from luthier.data.rows import Column, Conversation, Digests, FiledColumn, RowStore, digest, said
 from luthier.data.rules import catalogue_leak, catalogue_set
 from luthier.data.twins.contamination import HeldOut, Sightings
 from luthier.data.twins.likeness import count_words_to_long
@@ -35,7 +35,7 @@ class NearDuplicates:
 
     def __init__(self) -> None:
         self._texts: list[str] = []
-        self._signed = Column("u2", NUM_MINIMA)
+        self._signed = FiledColumn("u2", NUM_MINIMA)
         self._num_words = Column("i4")
         self._spoken, self._opening, self._content = Digests(), Digests(), Digests()
         self._found: NearResult | None = None
@@ -92,7 +92,7 @@ class NearDuplicates:
             respaced = np.array([n for n in others.tolist() if _differ(rows, n, int(first[n]))], dtype=np.int64)
             pairs = np.concatenate([found.pairs, np.stack([first[respaced], respaced], axis=1)])
             self._found = replace(found, pairs=pairs, clusters=clusters(len(first), pairs))
-            self._signed = Column("u2", NUM_MINIMA)  # a quarter of a gigabyte at a million rows, and done with
+            self._signed = FiledColumn("u2", NUM_MINIMA)  # a quarter of a gigabyte at a million rows, and done with
         return self._found
 
     def num_groups(self, rows: RowStore, examples: npt.NDArray[np.int64]) -> int:

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from rensa import RMinHash
 
+from luthier.data.twins.shared_array import let_go
+
 SHINGLE_CHARS = 5
 """Characters a shingle. One word changed in ten leaves 0.76 of the character 5-grams alike but only 0.37 of the word
 5-grams. Source: measured, reference/data-quality.md A2."""
@@ -21,6 +23,8 @@ _SEED = 1
 _BATCH_CHARS = 1 << 16
 """Characters hashed at once, so that the intermediate arrays stay within the processor's cache."""
 _PAIRS_AT_ONCE = 1 << 15
+_ROWS_AT_ONCE = 1 << 16
+"""Rows whose signatures are in memory at once, 16 MB of them, where they lie in a file."""
 _PROBED = 32
 """Values of a signature that are compared first."""
 _PACKED = 4
@@ -233,14 +237,23 @@ def _runs(signed: Signatures, rows: Indices, band_size: int, bands: range | None
 
 
 def _packed(signed: Signatures, rows: Indices | slice, start: int) -> Hashes:
-    """Returns four neighbouring values of each row as one number, the first in the highest bits."""
+    """Returns four neighbouring values of each row as one number, the first in the highest bits.
+
+    Of signatures in a file, a part is in memory at a time.
+    """
     start %= signed.shape[1]
     columns = np.arange(start, start + _PACKED) % signed.shape[1]
-    if columns[-1] > columns[0]:  # one stretch of memory
-        values = np.ascontiguousarray(signed[rows, start : start + _PACKED])
-    else:
-        values = np.ascontiguousarray(signed[rows][:, columns])
-    numbers: Hashes = values.view(">u8")[:, 0].astype(np.uint64)
+    count = len(signed) if isinstance(rows, slice) else len(rows)
+    numbers = np.empty(count, np.uint64)
+    for first in range(0, count, _ROWS_AT_ONCE):
+        part = slice(first, first + _ROWS_AT_ONCE)
+        some = part if isinstance(rows, slice) else rows[part]
+        if columns[-1] > columns[0]:  # one stretch of memory
+            values = np.ascontiguousarray(signed[some, start : start + _PACKED])
+        else:
+            values = np.ascontiguousarray(signed[some][:, columns])
+        numbers[part] = values.view(">u8")[:, 0]
+        let_go(signed)
     return numbers
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from typing import Any
 
 import numpy as np
@@ -32,3 +33,14 @@ def written(path: str, dtype: str, shape: tuple[int, ...]) -> np.memmap[Any, Any
 
 def _shared(path: str, dtype: str, shape: tuple[int, ...]) -> SharedArray:
     return SharedArray(np.memmap(path, dtype, "r", shape=shape))
+
+
+def let_go(values: npt.NDArray[Any]) -> None:
+    """Gives back the memory through which an array in a file is seen; what is looked at again is fetched again.
+
+    Arrays that are not in a file, or that may be written to, are left as they are.
+    """
+    if isinstance(values, np.memmap) and values.mode == "r" and hasattr(mmap, "MADV_DONTNEED"):
+        seen = getattr(values, "_mmap", None)
+        if isinstance(seen, mmap.mmap):
+            seen.madvise(mmap.MADV_DONTNEED)

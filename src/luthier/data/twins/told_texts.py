@@ -17,10 +17,11 @@ from luthier.data.chat import Example
 from luthier.data.rows import Column, Digests, said
 from luthier.data.twins.likeness import MIN_LONG_WORDS, content_words, count_words_to_long, normalised, words
 from luthier.data.twins.minhash import NUM_MINIMA, Indices, Signatures, signatures
+from luthier.data.twins.shared_array import let_go
 
 MIN_FOLLOW_UP_WORDS = 4
 """Follow-ups with fewer content words ("Thanks, that's all!") say nothing of what a conversation is about."""
-_ROWS_AT_ONCE = 1024
+_ROWS_AT_ONCE, _SIGNED_AT_ONCE = 1 << 10, 1 << 15
 
 
 class Told(NamedTuple):
@@ -145,8 +146,9 @@ class ToldTexts:
             return np.empty((0, NUM_MINIMA), np.uint16)
         ordered = self._temporary()
         signed = np.memmap(self._signed, np.uint16, "r", shape=(len(self), NUM_MINIMA))
-        for start in range(0, len(order), _ROWS_AT_ONCE):
-            ordered.write(signed[order[start : start + _ROWS_AT_ONCE]].tobytes())
+        for start in range(0, len(order), _SIGNED_AT_ONCE):
+            ordered.write(signed[order[start : start + _SIGNED_AT_ONCE]].tobytes())
+            let_go(signed)
         ordered.flush()
         return np.memmap(ordered, np.uint16, "r", shape=(len(order), NUM_MINIMA))
 
