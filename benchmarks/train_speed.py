@@ -1,7 +1,8 @@
 """Seconds a training step, memory and loss: Luthier against what people train with, on the same rows, in turn.
 
     python benchmarks/train_speed.py [--rounds 3] [--workloads nba-sql-exec,snips-json,snips-unshared,tools-glaive]
-        [--contenders luthier,trl,trl-tuned,trainer,llama-factory,litgpt,torchtune] [--data FOLDER] [--write PAGE.md]
+        [--contenders luthier,trl,trl-tuned,trainer,llama-factory,litgpt,torchtune] [--once llama-factory,…] [--data FOLDER]
+        [--write PAGE.md]
 
 Every measurement is a process of its own. A round measures each contender once; ratios are taken within a round, because
 these machines drift. All train the same LoRA from the same weights on the same token ids in the same order, and the first
@@ -253,13 +254,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workloads", default=",".join(WORKLOADS))
     parser.add_argument("--contenders", default=",".join(contender.name for contender in CONTENDERS))
+    parser.add_argument("--once", default="", help="contenders that take part in the first round only")
     parser.add_argument("--data", type=Path, default=PUBLIC_DATA, help="the folder of the data sets")
     parser.add_argument("--write", type=Path, help="the page to write")
     parser.add_argument("--limit-s", type=float, default=900, help="after which a process is given up")
     parser.add_argument("--peers", type=Path, default=PEERS)
     arguments = parser.parse_args()
     wanted = arguments.contenders.split(",")
-    unknown = {*wanted} - {contender.name for contender in CONTENDERS} | {*arguments.workloads.split(",")} - {
+    once = [name for name in arguments.once.split(",") if name]
+    unknown = {*wanted, *once} - {contender.name for contender in CONTENDERS} | {*arguments.workloads.split(",")} - {
         *WORKLOADS
     }
     if unknown:
@@ -272,8 +275,9 @@ def main() -> None:
         laboratory = Laboratory(Path(folder), arguments.peers, arguments.limit_s)
         laboratory.prepare(arguments.data, results)
         for number in range(arguments.rounds):
+            taking_part = [one for one in chosen if number == 0 or one.name not in arguments.once.split(",")]
             for workload in arguments.workloads.split(","):
-                run_round(number, workload, chosen, laboratory, results)
+                run_round(number, workload, taking_part, laboratory, results)
     text = page(results, arguments, time.perf_counter() - start, load)
     if arguments.write:
         arguments.write.write_text(text)

@@ -41,13 +41,16 @@ def page(results: Results, arguments: argparse.Namespace, seconds: float, load: 
     for option, everything in (("workloads", WORKLOADS), ("contenders", [one.name for one in CONTENDERS])):
         if getattr(arguments, option) != ",".join(everything):
             call += f" --{option} {getattr(arguments, option)}"
+    if arguments.once:
+        call += f" --once {arguments.once}"
     if arguments.write:
         call += f" --write {arguments.write}"
     lines = [
         "# Training: speed and memory",
         "",
         f"Written by `{call}`. Each figure is the median of the rounds, with the least and the greatest in brackets. Ratios "
-        "are taken within a round.",
+        "are taken within a round."
+        + (f" In the first round only: {arguments.once.replace(',', ', ')}." if arguments.once else ""),
         "",
         *_demands(results),
     ]
@@ -149,8 +152,8 @@ def _rate(run: Measured, of_steps: Sequence[float]) -> float:
 
 
 def _ratios(ours: Sequence[Measured], runs: Sequence[Measured], of: Callable[[Measured], float]) -> list[float]:
-    """Returns theirs over ours, round by round; none where a round is missing."""
-    return [of(their) / of(our) for our, their in zip(ours, runs, strict=True)] if len(ours) == len(runs) else []
+    """Returns theirs over ours, round by round, of the rounds that both took part in: the first ones."""
+    return [of(their) / of(our) for our, their in zip(ours, runs, strict=False)]
 
 
 def _later_difference(ours: Sequence[Measured], runs: Sequence[Measured]) -> float:
