@@ -20,7 +20,8 @@ def test_an_allocation_that_fails_anywhere_in_the_fused_pass_leaves_the_same_gra
     adapter = attach(model.network, LoraConfig(r=4, lora_alpha=8), seed=1)
     with torch.no_grad():
         adapter.flat.copy_(torch.randn(len(adapter.flat), generator=torch.Generator().manual_seed(1)) * 0.05)
-    monkeypatch.setattr("luthier.model.decoder.arena._FIRST_BYTES", 1 << 12)
+    monkeypatch.setattr("luthier.model.decoder.arena._FIRST_BYTES", 1 << 11)
+    monkeypatch.setattr("luthier.model.decoder.arena._RESERVED_BYTES", 1 << 12)
     make_block = Arena._block
 
     def gradient(fail_at: int) -> tuple[torch.Tensor, int, list[Event]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import sys
 
 import torch
 from torch import Tensor
@@ -16,6 +17,9 @@ _ALIGNMENT = 64
 _STAGGER = 192
 """Bytes left between tensors, so that rows a power of two apart do not all fall into the same lines of the cache."""
 _FIRST_BYTES = 1 << 20
+_RESERVED_BYTES = 1 << 30
+"""Address space of a block at least, on the CPU. Pages take memory when they are first written to, so that a block which is
+larger than its batch costs nothing; one that has to be exchanged for a larger one costs all its page faults again."""
 _MAX_MADE = 50_000
 
 
@@ -80,8 +84,17 @@ class Arena:
             return torch.empty(size, dtype=torch.uint8, device=self._device)
         # Mapped, so that a block given back is the system's again: an allocator keeps it, and beside it the larger one
         # that takes its place.
-        try:
-            pages = mmap.mmap(-1, size)
-        except OSError as error:
-            raise MemoryError(f"{size:,} bytes for a batch: {error.strerror or error}") from error
-        return torch.frombuffer(pages, dtype=torch.uint8)
+        refused = OSError()
+        for wanted in (max(2 * size, _RESERVED_BYTES), size):
+            try:
+                return torch.frombuffer(_mapped(wanted), dtype=torch.uint8)
+            except OSError as error:
+                refused = error
+        raise MemoryError(f"{size:,} bytes for a batch: {refused.strerror or refused}") from refused
+
+
+def _mapped(size: int) -> mmap.mmap:
+    if sys.platform != "linux":
+        return mmap.mmap(-1, size)
+    no_reserve = 0x4000  # Source: asm-generic/mman.h
+    return mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | no_reserve)
