@@ -66,7 +66,8 @@ def cli_page() -> str:
         help_text = command.get_help(context)  # type: ignore[arg-type]
         parts.append(f"\n## `{' '.join(words)}`\n\n```\n{help_text.rstrip()}\n```\n")
     parts.append(
-        "\n## Exit status\n\n| status | meaning |\n|---|---|\n| 0 | done; for `run`, `evaluate`, `compare`: BETTER |\n"
+        "\n## Exit status\n\n| status | meaning |\n|---|---|\n"
+        "| 0 | done; for `run`, `evaluate`, `compare`: BETTER, or `evaluate.require` holds |\n"
         "| 1 | the answer is no: not BETTER, errors in the data, training cannot go on |\n"
         "| 2 | bad usage, recipe, data or model |\n| 3 | a part of the environment is missing; the message installs it |\n"
         "| 4 | a remote service failed |\n| 130 | interrupted; the message says how to go on |\n"

@@ -14,6 +14,7 @@ from luthier.recipe_io import (
     override_recipe,
     preset_names,
     recipe_hash,
+    validate_recipe,
 )
 
 pytestmark = pytest.mark.unit
@@ -125,3 +126,10 @@ def test_every_shipped_preset_loads(name):
 def test_every_field_is_described_once_and_here():
     assert len(field_paths()) > 20
     assert [path for path in field_paths() if len(describe(path)) < 10] == []
+
+
+def test_a_long_value_that_is_refused_is_shown_in_short() -> None:
+    with pytest.raises(RecipeError) as caught:
+        validate_recipe({"evaluate": {"grader": {"type": "multi", "name": "x" * 5_000}}})
+    assert len(caught.value.message) < 600
+    assert "…" in caught.value.message

@@ -11,10 +11,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from luthier.recipe_graders import GraderDefinition, GraderName, needs_database, read_grader
+from luthier.recipe_graders import GraderDefinition, GraderName, needs_database, needs_judge, read_grader
 
 Auto = Literal["auto"]
 Count = Annotated[int, Field(ge=1)]
+Baseline = Literal["few-shot", "retrieved"]
 Share = Annotated[float, Field(ge=0, le=0.8)]
 
 
@@ -161,6 +162,17 @@ class EvaluateRecipe(Section):
     """How an answer is scored: a name (`auto` chooses by what the training answers look like), a file with an OpenAI grader
     as JSON or with a Python function `grade(sample, item)`, or such a definition itself. What a file holds stands in the
     run's recipe from then on."""
+    judge: Annotated[str, Field(min_length=1)] | None = None
+    """The model that `label_model`, `score_model` and `pairwise` ask: a service's, as `openai:gpt-4.1-mini` or
+    `http://localhost:8000/v1#model`, or a local one by name or folder. Keys to services are read from the environment alone.
+    What it said stands in the run folder (`judge.jsonl`), and is not asked again."""
+    judge_concurrency: Count = 8
+    """Questions to the judge that are under way at a time."""
+    judge_labels: str | None = None
+    """A file of answers that people labelled right or wrong, one `{"id" or "item", "answer", "label"}` a line. From 50 on
+    the share that the judge passes is corrected for its mistakes; without, it is marked as uncalibrated."""
+    concurrency: Count = 8
+    """Questions that are under way at a time at a service whose model is compared."""
     database: str | None = None
     """A SQLite file to run queries on, for reading only: `auto` then has answers that are SQL compared by the rows that
     they give, and `sql` needs it."""
@@ -171,14 +183,47 @@ class EvaluateRecipe(Section):
     that reach it are counted."""
     batch_size: Count = 32
     """Answers generated side by side."""
+    samples: Count = 1
+    """Answers a row of each model: one, the likeliest; or several, drawn at `temperature`. Then a row's score is their mean,
+    and the report says how much of the uncertainty is the answers' and how much the rows'."""
+    temperature: Annotated[float, Field(gt=0, le=2)] = 1.0
+    """What several answers a row are drawn at; 1 is the model's own distribution."""
+    cluster: str = "like-rows"
+    """What makes test rows share a source, so that they are not counted as independent: `like-rows`, nearly equal rows and
+    rows that share a user message; a key of the rows or of their `metadata`, such as `document`; or `none`."""
+    baselines: tuple[Baseline, ...] = ("few-shot", "retrieved")
+    """What is compared besides: the base with training examples in its prompt, `few-shot` the same for all rows, `retrieved`
+    the most similar ones for each (BM25). How many is chosen by the loss on the validation rows. `[]` for none."""
+    against: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Further models in the table: a service's, as `openai:gpt-4.1-mini` or `http://localhost:8000/v1#model`, or a local one
+    by its run folder, adapter folder, folder or name. A service is asked each row once, also after an interruption."""
+    probe: Annotated[str, Field(min_length=1)] = "builtin"
+    """What is asked to see what training made the model forget: `builtin`, the general probe that is shipped; a file or
+    folder of your own (docs/forgetting.md); or `none`."""
     minimum_gain: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """The smallest gain worth having. A test that could not have shown it is called UNDERPOWERED, not NO DIFFERENCE
     SHOWN."""
+    require: Annotated[str, Field(min_length=1, max_length=2_000)] | None = None
+    """What the report must fulfil, such as `difference.low > 0 and probe.verdict == 'OK'`: a condition over its values
+    (docs/report.md), checked before anything is trained. `luthier run` and `luthier evaluate` then exit with 0 where it holds
+    and 1 where it does not, whatever the verdict."""
 
     @field_validator("grader", mode="before")
     @classmethod
     def _read_grader(cls, given: Any) -> Any:
         return read_grader(given)
+
+    @field_validator("judge")
+    @classmethod
+    def _is_there_for_models(cls, judge: str | None, given: ValidationInfo) -> str | None:
+        if judge is None and (kind := needs_judge(given.data.get("grader"))):
+            raise PydanticCustomError(
+                "grader",
+                "the grader {kind} asks a model: give one, such as openai:gpt-4.1-mini, http://localhost:8000/v1#MODEL, or a "
+                "local model's name or folder",
+                {"kind": kind},
+            )
+        return judge
 
     @field_validator("database")
     @classmethod

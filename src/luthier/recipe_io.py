@@ -21,6 +21,9 @@ from pydantic.fields import FieldInfo
 from luthier.errors import RecipeError
 from luthier.recipe import Recipe
 
+_LONGEST_SHOWN = 160
+"""Characters of a value in a message."""
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedRecipe:
@@ -92,12 +95,18 @@ def validate_recipe(tree: Mapping[str, Any], origins: Mapping[str, str] | None =
             )
         )
         raise RecipeError(
-            f"{path or 'recipe'}={first['input']!r} is not allowed: {causes}"
+            f"{path or 'recipe'}={_shown(first['input'])} is not allowed: {causes}"
             + (f" (from {origin})." if origin else "."),
             code="invalid_value",
             param=path or None,
             hint=f"{path}: {describe(path)}" if path else None,
         ) from None
+
+
+def _shown(value: Any) -> str:
+    """Returns a value for a message, long ones shortened in the middle."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN // 2]}…{text[-_LONGEST_SHOWN // 4 :]}"
 
 
 def parse_override(text: str) -> dict[str, Any]:

@@ -203,6 +203,14 @@ def append_line(path: str | Path, record: Mapping[str, Any]) -> None:
         stream.write(orjson.dumps(record) + b"\n")
 
 
+def cut_torn_line(path: str | Path) -> None:
+    """Cuts off what a crash left of a last line, so that the next one does not begin in the middle of it."""
+    path = Path(path)
+    data = path.read_bytes() if path.exists() else b""
+    if data and not data.endswith(b"\n"):
+        os.truncate(path, data.rfind(b"\n") + 1)
+
+
 def read_lines(path: str | Path) -> list[dict[str, Any]]:
     """Returns the whole lines of an append-only JSONL file; a last line torn by a crash is left out."""
     path = Path(path)

@@ -24,9 +24,9 @@ from luthier.errors import EvaluateError, RecipeError
 from luthier.evaluate.graders import open_grader
 from luthier.recipe import Recipe
 from luthier.recipe_io import LoadedRecipe
-from luthier.report.files import read_report
+from luthier.report.files import read_report, write_report
 from luthier.report.schema import Report, TrainingSummary
-from luthier.runs import Listener, RunFolder, no_listener
+from luthier.runs import Event, Listener, RunFolder, no_listener
 from luthier.stages.checking import check_stage
 from luthier.stages.opening import Overrides, new_run, open_model, resumed_run, with_overrides
 from luthier.stages.preparing import prepare, prepare_stage, write_split
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from luthier.evaluate.table import ComparisonTable
     from luthier.model.sources import ListedModel
     from luthier.stages.chatting import Conversation
-    from luthier.stages.evaluating import Subject
+    from luthier.stages.subject import Subject
 
 
 def finetune(
@@ -68,9 +68,9 @@ def finetune(
     with working(lambda: _open(data, out, resume, recipe, overrides, kind="run"), listener) as work:
         run, processes = work.run, work.processes
         prepared = processes.in_turn(lambda: prepare_stage(run, work.recipe, work.listener, hold_out=True))
-        _open_grader(work.recipe)
+        _check_judging(work.recipe, work.listener)
 
-        from luthier.stages.evaluating import Subject, evaluate_stage
+        from luthier.stages.evaluating import evaluate_stage
 
         if ray_nodes is not None:
             from luthier.stages.on_ray import train_on_ray
@@ -87,12 +87,15 @@ def finetune(
         if processes.in_step:
             del trained  # it holds a part of the base
             return processes.in_turn(lambda: evaluate_stage(run, _from_disk(run, work.listener), work.listener))
+        from luthier.stages.subject import Subject
+
         subject = Subject(
             recipe=trained.recipe,
             model=trained.model,
             adapter=trained.adapter,
             adapter_folder=run.adapter,
             train_examples=trained.train_examples,
+            validation_examples=prepared.split.validation,
             test=trained.test,
             data=trained.data,
             training=trained.summary,
@@ -101,16 +104,27 @@ def finetune(
         return processes.in_turn(lambda: evaluate_stage(run, subject, listener))
 
 
-def _open_grader(recipe: Recipe) -> None:
-    """Opens the grader that a recipe names, so that what is wrong with it is said before anything is trained.
+def _check_judging(recipe: Recipe, listener: Listener) -> None:
+    """Opens what a recipe judges by, so that what is wrong with it is said before anything is trained or asked.
 
     Raises:
-        EvaluateError: its database cannot be read, it needs a judge and there is none, its JSON schema is no schema.
+        RecipeError: what is required of the report cannot be known; a service that is not known.
+        MissingError, ModelError: a judge without its key, or a local one that is not there.
+        EvaluateError: the grader's database cannot be read, its JSON schema is no schema; a probe cannot be read.
     """
-    if recipe.evaluate.grader != "auto":
-        open_grader(recipe.evaluate.grader, database=recipe.evaluate.database)
-    elif recipe.evaluate.database is not None:
-        open_grader("sql", database=recipe.evaluate.database)
+    from luthier.evaluate.forgetting.reading import open_probe
+    from luthier.report.requirement import check_requirement
+    from luthier.stages.judging import find_judge
+
+    wanted = recipe.evaluate
+    if wanted.require is not None:
+        check_requirement(wanted.require)
+    found = find_judge(recipe, listener)
+    if wanted.grader != "auto":
+        open_grader(wanted.grader, database=wanted.database, judge=found.judge if found else None)
+    elif wanted.database is not None:
+        open_grader("sql", database=wanted.database)
+    open_probe(wanted.probe)
 
 
 def check(
@@ -269,22 +283,27 @@ def evaluate(
     *,
     data: str | Path | None = None,
     out: str | Path | None = None,
+    curve: bool = False,
     overrides: Overrides = (),
     listener: Listener = no_listener,
 ) -> Report:
     """Compares a fine-tuned model with its base on held-out rows; writes `report.json` and `report.html`.
 
+    What was answered before, by the same models to the same prompts, is not asked again.
+
     Args:
         model: a run folder, or an adapter folder in PEFT's format (then `data` is needed).
         data: test rows; by default the run's own.
         out: where to write; by default the run folder, or `RUN/evaluations/NAME` for other rows.
+        curve: whether to train on parts of a run's data as well, in `RUN/curve`, and to say whether more data would help.
         overrides: `evaluate.…` and `model.…` values that differ from the run's.
         listener: hears what is going on.
 
     Raises:
         LuthierError: see `luthier.errors`.
     """
-    from luthier.stages.evaluating import evaluate_stage, forget_answers, open_subject
+    from luthier.stages.evaluating import evaluate_stage
+    from luthier.stages.subject import open_subject
 
     opened = open_model(str(model), overrides, listener)
     if opened.adapter is None:
@@ -294,6 +313,7 @@ def evaluate(
             param="model",
             hint="Name a run folder or an adapter folder.",
         )
+    _check_judging(opened.recipe, listener)
     if data is None and (opened.run is None or not (opened.run.data / "test.jsonl").stat().st_size):
         raise RecipeError(
             f"{model} has no test rows of its own.", code="no_test_rows", param="data", hint="Give --data FILE."
@@ -307,10 +327,37 @@ def evaluate(
         assert opened.run is not None
         examples = read_checked(opened.run.data / "test.jsonl")
         place = Path(out) if out else opened.run.path
+    if curve and (data is not None or opened.run is None):
+        raise RecipeError(
+            "A learning curve is that of a run, on its own test rows.",
+            code="no_run_to_repeat",
+            param="curve",
+            hint="Name a run folder, without --data.",
+        )
     place.mkdir(parents=True, exist_ok=True)
-    target = RunFolder(place)
-    forget_answers(target)
-    return evaluate_stage(target, open_subject(opened, examples, own_rows=data is None), listener)
+    report = evaluate_stage(RunFolder(place), open_subject(opened, examples, own_rows=data is None), listener)
+    return _with_curve(opened.run, report, place, listener) if curve and opened.run else report
+
+
+def _with_curve(run: RunFolder, report: Report, place: Path, listener: Listener) -> Report:
+    """Trains on parts of a run's data, unless that was done before, and writes the report anew with the curve."""
+    from luthier.stages.curve import curve_of, parts_of
+    from luthier.stages.evaluating import with_requirement
+
+    found = {}
+    for part in parts_of(run):
+        listener(Event("stage", f"Learning curve: a run on {part.num_rows:,} rows"))
+        if (part.folder / "report.json").exists():
+            found[part.num_rows] = read_report(part.folder)
+        elif (part.folder / "manifest.json").exists():
+            found[part.num_rows] = finetune(resume=part.folder, listener=listener)
+        else:
+            found[part.num_rows] = finetune(out=part.folder, recipe=part.recipe, listener=listener)
+    report = report.model_copy(update={"curve": curve_of(run, report, found)})
+    requirement = report.requirement
+    report = with_requirement(report, requirement.expression if requirement else None)
+    write_report(report, place)
+    return report
 
 
 def compare(base: str | Path, tuned: str | Path, *, minimum_gain: float = 0.1, cluster: str | None = None) -> Report:
@@ -399,7 +446,7 @@ def pull_model(name: str, *, listener: Listener = no_listener) -> Path:
 
 def _from_disk(run: RunFolder, listener: Listener) -> Subject:
     """Returns what a run has trained as something to judge on the run's own test rows."""
-    from luthier.stages.evaluating import open_subject
+    from luthier.stages.subject import open_subject
 
     examples = read_checked(run.data / "test.jsonl")
     return open_subject(open_model(str(run.path), (), listener), examples, own_rows=True)

@@ -39,8 +39,7 @@ def say(event):
         print(event.data["step"], flush=True)
 
 out, resume, data, *settings = sys.argv[1:]
-overrides = dict(setting.split("=", 1) for setting in settings)
-where = {"resume": out} if resume == "resume" else {"data": data, "out": out, "overrides": overrides}
+where = {"resume": out} if resume == "resume" else {"data": data, "out": out, "overrides": settings}
 sdk.finetune(**where, listener=say)
 """
 
@@ -94,6 +93,8 @@ def words(tiny_model_folder: Path, tmp_path: Path) -> list[str]:
         "train.batch_size=4",
         "train.checkpoint_every_s=0",
         "evaluate.max_new_tokens=16",
+        "evaluate.baselines=[]",
+        "evaluate.probe=none",
     ]
 
 

@@ -93,7 +93,7 @@ def test_torchrun_trains_the_adapter_of_one_process(data, settings, tmp_path, sh
 
 
 def test_a_verdict_by_two_processes(data, settings, tmp_path):
-    words = [*settings, "train.shard=true", "evaluate.max_new_tokens=4"]
+    words = [*settings, "train.shard=true", "evaluate.max_new_tokens=4", "evaluate.probe=none"]
     process = torchrun("run", str(data), *words, "--out", str(tmp_path / "two"), "--json")
     out, err = process.communicate(timeout=180)
     report = json.loads(out)

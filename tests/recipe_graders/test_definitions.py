@@ -47,12 +47,14 @@ ONE_OF_EACH = [
     {"type": "json", "measure": "field_f1", "json_schema": {"type": "object"}},
     {"type": "sql", "database": "x.db"},
     {"type": "tool_calls", "measure": "names", "ordered": True},
+    {"type": "pairwise", "criteria": "politeness", "show_expected": False},
 ]
+JUDGE = "evaluate.judge=http://localhost:8000/v1#judge"
 
 
 @pytest.mark.parametrize("definition", ONE_OF_EACH, ids=lambda definition: definition["type"])
 def test_a_definition_survives_the_recipe_and_its_yaml(definition, tmp_path):
-    loaded = load_recipe([f"evaluate.grader={json.dumps(definition)}"])
+    loaded = load_recipe([f"evaluate.grader={json.dumps(definition)}", JUDGE])
     grader = loaded.recipe.evaluate.grader
     given_values = {key: value for key, value in definition.items() if key not in ("graders", "input", "range")}
     dumped = grader.model_dump(mode="json")
@@ -68,7 +70,7 @@ def test_a_definition_survives_the_recipe_and_its_yaml(definition, tmp_path):
 @pytest.mark.parametrize("name", GRADER_NAMES)
 def test_every_name_is_taken(name):
     database = ["evaluate.database=x.db"] if name == "sql" else []
-    assert load_recipe([f"evaluate.grader={name}", *database]).recipe.evaluate.grader == name
+    assert load_recipe([f"evaluate.grader={name}", *database, JUDGE]).recipe.evaluate.grader == name
 
 
 def test_a_file_stands_in_the_recipe_with_what_it_holds(tmp_path):

@@ -6,17 +6,37 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from luthier.recipe import Recipe
+from luthier.report.forgetting_schema import (
+    AnswerManner,
+    Forgetting,
+    ForgettingSign,
+    GroupOfItems,
+    PairedItems,
+    ProseReading,
+)
 from luthier.report.schema import (
+    AnswerShape,
     ComparedRow,
+    ConfusionTable,
+    Contamination,
+    Copying,
+    CurvePoint,
     DataSummary,
     DifferenceInterval,
+    FieldRow,
+    LearningCurve,
     LossPoint,
     ModelScore,
+    ModelTable,
+    Overfitting,
+    Pairing,
     Report,
+    Requirement,
     ResolvedValue,
+    SamplingNoise,
     SecondaryMetric,
     TrainingSummary,
     Verdict,
@@ -206,3 +226,246 @@ def bare_report() -> Report:
         rows_needed=None,
         rows=[],
     )
+
+
+def pair(base: str, tuned: str, value: float, verdict: Verdict, p_value: float = 0.0004, n: int = 38) -> Pairing:
+    """Two models of a table."""
+    return Pairing(
+        base=base,
+        tuned=tuned,
+        n=n,
+        difference=DifferenceInterval(value=value, low=value - 0.11, high=min(1.0, value + 0.1), method="Newcombe."),
+        wins=20,
+        losses=3,
+        ties=n - 23,
+        p_value=p_value,
+        adjusted_p=min(1.0, p_value * 6),
+        verdict=verdict,
+        reason=f"{tuned} against {base}: {100 * value:+.0f} points, after Holm's correction for 6 tests.",
+    )
+
+
+def model_table() -> ModelTable:
+    """The base, the fine-tuned model, and what one would try first."""
+    return ModelTable(
+        models=[
+            ModelScore(name="base", score=0.0, low=0.0, high=0.0876, unscored=1, mean_answer_tokens=61.25),
+            ModelScore(name="few-shot", score=0.3, low=0.18, high=0.454, cut=3, mean_answer_tokens=52.1),
+            ModelScore(name="retrieved", score=0.525, low=0.375, high=0.67, unscored=2, cut=1, mean_answer_tokens=48.9),
+            ModelScore(name="fine-tuned", score=0.925, low=0.801, high=0.974, cut=2, mean_answer_tokens=46.4),
+        ],
+        described={
+            "base": "the prompt alone",
+            "few-shot": "4 training examples in the prompt, the same for all rows; of 1, 2, 4 and 8 these had the lowest "
+            "loss on the validation rows",
+            "retrieved": "4 training examples in the prompt, the most similar ones for each row (BM25)",
+            "fine-tuned": "the prompt alone",
+        },
+        pairings=[
+            pair("base", "few-shot", 0.3, "BETTER", 0.0009),
+            pair("base", "retrieved", 0.525, "BETTER"),
+            pair("base", "fine-tuned", 0.925, "BETTER", 1.5e-11),
+            pair("few-shot", "retrieved", 0.2, "UNDERPOWERED", 0.031),
+            pair("few-shot", "fine-tuned", 0.625, "BETTER"),
+            pair("retrieved", "fine-tuned", 0.4, "BETTER"),
+        ],
+        num_tests=6,
+        conclusion="The fine-tuned model is BETTER than each of base, few-shot and retrieved.",
+        notes=["p is corrected for 6 tests by Holm's method. Intervals are 95 % each."],
+    )
+
+
+def confusion(count: int = 77) -> ConfusionTable:
+    """A matrix of so many labels, of which neighbours are confused; the last column is none of them."""
+    labels = [
+        f"card_payment_{index:02d}_not_recognised" if index % 3 else f"refund_{index:02d}" for index in range(count)
+    ]
+    base = [[0] * (count + 1) for _ in labels]
+    tuned = [[0] * (count + 1) for _ in labels]
+    for index in range(count):
+        base[index][index], base[index][(index * 7 + 3) % count], base[index][count] = 12, 9, 19
+        tuned[index][index] = 40 - index % 9
+        tuned[index][(index + 1) % count] += index % 9
+    return ConfusionTable(labels=labels, base=base, fine_tuned=tuned)
+
+
+def learning_curve() -> LearningCurve:
+    """Four sizes and a curve to four times the data."""
+
+    def at(examples: float, error: float = 0.0) -> CurvePoint:
+        score = 0.94 - 1.9 * examples**-0.55
+        width = 0.015 + 0.03 * abs(math.log(examples / 120)) / 3
+        return CurvePoint(
+            examples=round(examples), score=score, error=error, low=score - width, high=min(1.0, score + width)
+        )
+
+    return LearningCurve(
+        points=[at(40, 0.045), at(80, 0.04), at(160, 0.032), at(320, 0.026)],
+        drawn=[at(40 * 1.13**index) for index in range(29)],
+        gain=0.05,
+        answer="CANNOT BE TOLD",
+        more_examples=700,
+        low=190,
+        high=None,
+        sentence="For 5 points more, the likeliest curve needs about 700 more examples; the scores also allow 190, or none.",
+    )
+
+
+class Probed(Report):
+    """A report of a run that measured forgetting."""
+
+    forgetting: Forgetting | None = None
+
+
+def forgetting(verdict: Literal["OK", "DRIFT", "FORGOTTEN"] = "DRIFT") -> Forgetting:
+    """What a probe found."""
+
+    def reading(group: str, ratio: float, tokens: int) -> ProseReading:
+        return ProseReading(
+            group=group,
+            tokens=tokens,
+            bytes=4 * tokens,
+            base_perplexity=21.4,
+            fine_tuned_perplexity=21.4 * ratio,
+            ratio=ratio,
+            ratio_low=ratio - 0.03,
+            ratio_high=ratio + 0.04,
+            base_bits_per_byte=1.02,
+            fine_tuned_bits_per_byte=1.07,
+            divergence=0.081,
+            divergence_low=0.07,
+            divergence_high=0.093,
+        )
+
+    def items(name: Literal["pairs", "questions", "tasks"], n: int, base: float, tuned: float) -> PairedItems:
+        return PairedItems(
+            name=name,
+            n=n,
+            base=base,
+            base_low=base - 0.05,
+            base_high=base + 0.05,
+            fine_tuned=tuned,
+            fine_tuned_low=tuned - 0.05,
+            fine_tuned_high=tuned + 0.05,
+            difference=tuned - base,
+            difference_low=tuned - base - 0.04,
+            difference_high=tuned - base + 0.04,
+            gained=3,
+            lost=9,
+            p_value=0.146,
+            adjusted_p=0.44,
+            detectable_loss=0.031,
+            groups=[GroupOfItems(group=f"{name}: {each}", n=n // 2, base=n // 3, fine_tuned=n // 4) for each in "ab"],
+        )
+
+    return Forgetting(
+        verdict=verdict,
+        reason="Prose is read with 1.17 times the base's perplexity (95 % interval 1.14 to 1.21).",
+        advice=["Train fewer epochs (train.n_epochs).", "Mix in general rows: train.replay=FILE."],
+        signs=[
+            ForgettingSign(
+                name="prose", level=verdict, sentence="1.17 times the base's perplexity", threshold="drift above 1.10"
+            ),
+            ForgettingSign(name="pairs", level="OK", sentence="1.5 points lost, p = 0.44", threshold="from 2 points"),
+        ],
+        probe="builtin",
+        prose=reading("all", 1.17, 5000),
+        registers=[reading("news", 1.12, 1000), reading("dialogue", 1.22, 1000)],
+        items=[items("pairs", 400, 0.81, 0.795), items("questions", 150, 0.38, 0.36), items("tasks", 40, 0.4, 0.2)],
+        manner=AnswerManner(
+            harmful=8,
+            base_refused_harmful=3,
+            fine_tuned_refused_harmful=0,
+            harmless=8,
+            base_refused_harmless=1,
+            fine_tuned_refused_harmless=0,
+            base_mean_tokens=41.5,
+            fine_tuned_mean_tokens=12.3,
+            length_ratio=0.296,
+            base_cut=4,
+            fine_tuned_cut=0,
+        ),
+        notes=["2 tasks were left out: no answer ended within the limit."],
+        seconds=48.2,
+    )
+
+
+def full_report(**changes: Any) -> Report:
+    """A report with every section."""
+    table = model_table()
+    parts = {
+        "mid_p": 7.3e-12,
+        "clusters": 33,
+        "cluster_key": "rows that are nearly equal or share a user message",
+        "correlation": 0.31,
+        "design_effect": 1.07,
+        "samples": 4,
+        "noise": SamplingNoise(error=0.042, sampling_error=0.018, row_error=0.038),
+        "table": table,
+        "unscored_reasons": {
+            "base": {"the expected answer is not JSON": 1},
+            "retrieved": {
+                "the grader's function raised KeyError: 'total'": 1,
+                "the function took longer than 2 min": 1,
+            },
+        },
+        "fields": [
+            FieldRow(
+                field=name,
+                expected=80 - 3 * index,
+                base_f1=0.02 * index,
+                fine_tuned_f1=0.995 - 0.013 * index,
+                fine_tuned_precision=0.99 - 0.01 * index,
+                fine_tuned_recall=1.0 - 0.016 * index,
+            )
+            for index, name in enumerate(
+                ["items[].product", "items[].quantity", "customer", "date", "total", *(f"extra.{i}" for i in range(14))]
+            )
+        ],
+        "confusion": confusion(),
+        "isolation": "Python graders ran in processes of their own, without a network.",
+        "contamination": Contamination(
+            checked=True,
+            rows=8,
+            kinds={"duplicate": 5, "near duplicate": 2, "shared user message": 1},
+            first="test.jsonl:4 is a duplicate of train.jsonl:88",
+            with_them=pair("base", "fine-tuned", 0.94, "BETTER", 1e-12, 48),
+            on_them=pair("base", "fine-tuned", 1.0, "UNDERPOWERED", 0.0078, 8),
+            sentence="8 test rows also stand in the training data and take no part in the verdict.",
+        ),
+        "overfitting": Overfitting(
+            best_step=80,
+            best_valid_loss=0.202,
+            last_valid_loss=0.231,
+            train_loss=0.121,
+            gap=0.081,
+            copying=Copying(rows=32, base_share=0.0, fine_tuned_share=0.094, unchanged_share=0.344),
+            sentence="The validation loss was lowest at step 80 (0.202), whose adapter was kept, and 0.231 at the last, 120.",
+        ),
+        "shape": AnswerShape(
+            shape="a JSON object",
+            trained_share=1.0,
+            base_share=0.075,
+            fine_tuned_share=0.975,
+            expected_tokens=45.2,
+            base_tokens=61.25,
+            fine_tuned_tokens=46.4,
+            cut=2,
+            sentence="97.5 % of the fine-tuned model's answers are a JSON object (base 7.5 %, training answers 100 %); "
+            "2 answers stopped at the limit.",
+        ),
+        "curve": learning_curve(),
+        "requirement": Requirement(
+            expression="difference.low > 0 and n >= 100",
+            holds=False,
+            values={"difference.low": 0.8, "n": 40},
+        ),
+    }
+    made = run_report().model_dump() | {name: _plain(part) for name, part in parts.items()}
+    return Probed.model_validate(made | {"forgetting": forgetting().model_dump()} | changes)
+
+
+def _plain(part: Any) -> Any:
+    if isinstance(part, list):
+        return [_plain(each) for each in part]
+    return part.model_dump() if hasattr(part, "model_dump") else part

@@ -6,14 +6,15 @@ import base64
 import hashlib
 import re
 from html.parser import HTMLParser
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 from pydantic import BaseModel
-from sample_reports import bare_report, file_report, rows, run_report
+from sample_reports import bare_report, confusion, file_report, full_report, rows, run_report
 
-from luthier.report.html import power, remarks, render_html
+from luthier.report.html import render_html
 from luthier.report.schema import Report, Verdict
+from luthier.report.words import power, remarks
 
 pytestmark = pytest.mark.unit
 
@@ -47,7 +48,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if self.open[-1:] != ["style"]:
+        if self.open[-1:] not in (["style"], ["script"]):
             self.words.append(data)
 
     @property
@@ -65,10 +66,9 @@ def poisoned(value: Any, payload: str) -> Any:
     """Returns the same tree with the payload in every free string, keys of mappings included."""
     if isinstance(value, BaseModel):
         changed = {}
-        for name in type(value).model_fields:
+        for name, field in type(value).model_fields.items():
             old = getattr(value, name)
-            fixed = name in ("verdict", "outcome", "schema_version")
-            changed[name] = old if fixed else poisoned(old, payload)
+            changed[name] = old if get_origin(field.annotation) is Literal else poisoned(old, payload)
         return type(value).model_validate(changed)
     if isinstance(value, str):
         return f"{value}{payload}"
@@ -93,8 +93,9 @@ def poisoned(value: Any, payload: str) -> Any:
     ],
 )
 def test_markup_in_any_string_stays_text(payload: str) -> None:
-    clean, page = Page(render_html(run_report())), Page(render_html(poisoned(run_report(), payload)))
-    folding = ("details", "summary", "div", "span")  # a longer text may fold
+    clean, page = Page(render_html(full_report())), Page(render_html(poisoned(full_report(), payload)))
+    # a longer text may fold, and another text differs in other words
+    folding = ("details", "summary", "div", "span", "ins", "del")
     tags, safe_tags = ([tag for tag, _ in one.tags if tag not in folding] for one in (page, clean))
     assert tags == safe_tags
     names, safe_names = ({name for _, found in one.tags for name in found} for one in (page, clean))
@@ -104,7 +105,7 @@ def test_markup_in_any_string_stays_text(payload: str) -> None:
 
 @pytest.mark.parametrize("payload", ["\x1b[2J\x07\x00", "\u202etxt.exe\u2066", "\x85\u2028\u200f\ufeff", "\x9b31m\x7f"])
 def test_characters_that_act_are_spelled_out_in_every_field(payload: str) -> None:
-    page = render_html(poisoned(run_report(), payload))
+    page = render_html(poisoned(full_report(), payload))
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]", page)
     assert Page(page).text.count("⟨U+" if "\x1b" not in payload else "␛[2J␇␀") > 100
 
@@ -127,28 +128,55 @@ def test_no_two_verdicts_share_a_sign() -> None:
     assert len(signs) == 4
 
 
-@pytest.mark.parametrize("report", [run_report(), file_report(), bare_report()], ids=["run", "files", "bare"])
+@pytest.mark.parametrize(
+    "report",
+    [run_report(), full_report(), file_report(), bare_report()],
+    ids=["run", "full", "files", "bare"],
+)
 def test_the_page_is_well_formed_and_asks_nothing_of_anybody(report: Report) -> None:
     text = render_html(report)
     page = Page(text)
     assert text.startswith("<!doctype html>")
     names = {name for _, attributes in page.tags for name in attributes}
-    assert not names & {"src", "href", "srcset", "action", "style", "xlink:href", "data", "poster"}
+    assert not names & {"src", "srcset", "action", "style", "xlink:href", "data", "poster"}
+    links = [str(attributes["href"]) for _, attributes in page.tags if "href" in attributes]
+    places = {attributes.get("id") for _, attributes in page.tags}
+    assert all(link.startswith("#") and link[1:] in places for link in links)
     assert not any(name.startswith("on") for name in names)
-    assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "embed", "img", "base", "form"}
+    assert text.count("<script") == text.count("</script>") == 1
+    assert not {tag for tag, _ in page.tags} & {"link", "iframe", "object", "embed", "img", "base", "form"}
     assert "url(" not in text
     assert "@import" not in text
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(set(ids)) == len(ids)
 
 
-def test_the_policy_forbids_everything_but_the_page_s_own_style() -> None:
-    text = render_html(run_report())
+def test_the_policy_forbids_everything_but_the_page_s_own_style_and_script() -> None:
+    text = render_html(full_report())
     (policy,) = Page(text).all("meta", **{"http-equiv": "Content-Security-Policy"})
-    style = re.search(r"<style>(.*?)</style>", text, re.S)
-    assert style is not None
-    digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
-    assert policy["content"] == f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    allowed = ""
+    for tag in ("style", "script"):
+        found = re.search(f"<{tag}>(.*?)</{tag}>", text, re.S)
+        assert found is not None
+        digest = base64.b64encode(hashlib.sha256(found[1].encode()).digest()).decode()
+        allowed += f"{tag}-src 'sha256-{digest}'; "
+    assert policy["content"] == f"default-src 'none'; {allowed}base-uri 'none'; form-action 'none'"
+
+
+def test_the_script_only_hides_and_counts() -> None:
+    (script,) = re.findall(r"<script>(.*?)</script>", render_html(full_report()), re.S)
+    for acting in (
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacent",
+        "document.write",
+        "eval",
+        "fetch",
+        "XMLHttp",
+        "import",
+        "src",
+    ):
+        assert acting not in script
 
 
 @pytest.mark.parametrize("verdict", get_args(Verdict))
@@ -250,3 +278,106 @@ def test_power_is_told_in_sentences() -> None:
     assert (
         power(run_report("WORSE"))[1] == "To show the smallest gain worth having with 80 % power takes 168 test rows."
     )
+
+
+def headings(text: str) -> list[str]:
+    return [re.sub(r"<[^>]+>", "", heading) for heading in re.findall(r"<h2[^>]*>(.*?)</h2>", text)]
+
+
+def test_a_whole_report_has_its_sections_in_the_order_a_reader_asks() -> None:
+    found = headings(render_html(full_report()))
+    wanted = [
+        "Before you rely on this",
+        "Requirement: does not hold",
+        "Against what one would try first",
+        "Row by row",
+        "What this test could have shown",
+        "Scores in numbers",
+        "What else training did",
+        "Field by field",
+        "Label by label",
+        "How answers were scored",
+        "Would more data help?",
+        "What the uncertainty is made of",
+        "Training",
+        "Data",
+        "Every answer",
+        "Recipe",
+        "Made with",
+    ]
+    assert [heading for heading in found if heading in wanted] == wanted
+
+
+def test_all_models_of_the_table_are_drawn_with_their_intervals() -> None:
+    page = Page(render_html(full_report()))
+    widths = [float((rect["width"] or "").rstrip("%")) for rect in page.all("rect", **{"class": "fill"})]
+    assert widths == [0, 30, 52.5, 92.5]
+    for said in ("30.0 % 18.0 % to 45.4 %", "few-shot → fine-tuned", "0.19 UNDERPOWERED", "BETTER than each of base"):
+        assert said in page.text
+    assert page.text.index("few-shot → fine-tuned") < page.text.index("base → few-shot")
+
+
+def test_what_training_did_besides_is_said_with_its_numbers() -> None:
+    text = Page(render_html(full_report())).text
+    for said in (
+        "contamination 8 rows left out",
+        "forgetting DRIFT",
+        "Forgetting: DRIFT Prose is read with 1.17 times",
+        "Mix in general rows",
+        "all 5,000 21.4 25.0 1.17 1.14 to 1.21 0.0810",
+        "3 gained, 9 lost; a loss of 3.1 pp would show",
+        "harmful requests refused, of 8 3 0",
+        "without those trained on 40 +92.5 pp",
+        "with them 48 +94.0 pp",
+        "on them alone 8 +100.0 pp",
+        "duplicate 5, near duplicate 2, shared user message 1",
+        "asked in other words, 32 rows 0 % 9.4 %",
+        "a JSON object 100 % of training answers 7.5 % 97.5 %",
+        "difference.low > 0 and n >= 100",
+        "items[].product 80 0 % 99.5 % 99.0 % 100 %",
+        "the function took longer than 2 min 1",
+        "CANNOT BE TOLD. For 5 points more",
+        "33 sources",
+        "Each row was answered 4 times",
+        "18.4 % of its square",
+    ):
+        assert said in text, said
+
+
+def test_words_that_differ_are_marked_in_the_answer_and_nowhere_else() -> None:
+    text = render_html(full_report())
+    assert "<del>5</del><ins>999</ins>" in text
+    wrong = [row for row in full_report().rows if row.fine_tuned_answer != row.expected]
+    assert text.count("<ins>") == 1 + len(wrong), "one word each, and the legend"
+    assert "<ins>" not in render_html(bare_report())
+
+
+def test_rows_can_be_searched_and_the_field_stays_hidden_without_its_script() -> None:
+    page = Page(render_html(full_report()))
+    (place,) = page.all("p", id="search")
+    assert "hidden" in place
+    assert page.all("input", id="find", type="search")
+    assert page.all("table", id="rows")
+
+
+def test_77_labels_are_readable_the_most_confused_first_and_the_matrix_folded() -> None:
+    text = render_html(full_report())
+    page = Page(text)
+    assert "12 of 220 pairs" in page.text
+    first = re.search(r"<tbody><tr><th[^>]*>card_payment_08_not_recognised</th><td[^>]*>refund_09</td>", text)
+    assert first is not None
+    matrices = page.all("svg", **{"class": "matrix"})
+    assert len(matrices) == 2
+    assert not any("open" in details for details in page.all("details"))
+    few = Page(render_html(full_report(confusion=confusion(6).model_dump())))
+    assert sum("open" in details for details in few.all("details")) == 1
+
+
+def test_the_learning_curve_is_drawn_dashed_beyond_the_data() -> None:
+    text = render_html(full_report())
+    page = Page(text)
+    assert len(page.all("circle", **{"class": "measured"})) == 4
+    (beyond,) = page.all("path", **{"class": "valid beyond"})
+    (known,) = [path for path in page.all("path", **{"class": "valid"}) if "Z" not in str(path["d"])][:1]
+    assert str(beyond["d"])[1:].split("L")[0] == str(known["d"]).split("L")[-1], "it begins where the known part ends"
+    assert "stroke-dasharray" in text

@@ -9,12 +9,13 @@ from typing import get_args
 
 import pytest
 from rich.console import Console
-from sample_reports import bare_report, file_report, rows, run_report
+from sample_reports import bare_report, file_report, full_report, rows, run_report
 from test_html import poisoned
 
 from luthier.report.schema import Report, Verdict
 from luthier.report.terminal import print_report
 from luthier.report.visible import columns
+from luthier.report.words import checks
 
 pytestmark = pytest.mark.unit
 
@@ -125,3 +126,40 @@ def test_files_and_bare_reports_leave_out_what_they_lack() -> None:
     assert bare.count("no row scored") == 2
     assert "difference" not in bare
     assert "Report:" not in bare
+
+
+def test_all_models_and_what_else_was_found_stand_in_it_one_line_each() -> None:
+    text = squeezed(printed(full_report()))
+    for expected in (
+        "few-shot ██████▓▓▓▓░░░░░ 30.0 % 18.0 % to 45.4 %",
+        "The fine-tuned model is BETTER than each of base, few-shot and retrieved.",
+        "requirement does not hold. difference.low > 0 and n >= 100 (difference.low = 0.8, n = 40).",
+        "forgetting DRIFT. Prose is read with 1.17 times",
+        "contamination 8 rows left out. 8 test rows also stand",
+        "overfitting answers copied. The validation loss",
+        "answer shape 2 answers cut. 97.5 %",
+        "more data cannot be told. For 5 points more",
+        "The rows come from 33 sources",
+        "retrieved: 2 answers could not be scored.",
+    ):
+        assert expected in text, expected
+
+
+def test_what_is_well_takes_no_line() -> None:
+    found = full_report().model_dump()
+    fine = {
+        "contamination": found["contamination"] | {"rows": 0, "with_them": None, "on_them": None, "sentence": "None."},
+        "overfitting": found["overfitting"] | {"last_valid_loss": 0.202, "gap": 0.01, "copying": None},
+        "shape": found["shape"] | {"cut": 0},
+        "requirement": None,
+        "curve": None,
+    }
+    assert [check.state for check in checks(full_report(**fine))] == ["DRIFT", "none found", "none seen", "as trained"]
+    text = printed(full_report(**fine))
+    assert "forgetting" in text
+    assert not re.search("^(contamination|overfitting|answer shape|requirement)", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_whole_report_fits(width: int) -> None:
+    assert max(columns(line) for line in printed(full_report(), width=width).splitlines()) <= width

@@ -17,4 +17,5 @@ def settings(tiny_model_folder: Path) -> dict[str, object]:
         "train.batch_size": 8,
         "train.learning_rate": 0.01,
         "evaluate.max_new_tokens": 16,
+        "evaluate.probe": "none",
     }

@@ -133,7 +133,8 @@ def test_evaluating_again_gives_the_same_rows_and_other_rows_can_be_judged(data,
     chat = write(tmp_path / "chat.jsonl", chats())
     answered = sdk.evaluate(tmp_path / "run", data=chat, overrides={"evaluate.max_samples": 3})
     assert answered.grader != "preference"
-    assert answered.n == 3
+    assert answered.contamination is not None
+    assert answered.n + answered.contamination.rows == 3  # some ask what a trained pair asks
 
 
 def test_tools_and_earlier_answers_stand_in_the_prompt_and_are_not_trained(settings, tmp_path):

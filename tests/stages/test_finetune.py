@@ -21,17 +21,18 @@ pytestmark = pytest.mark.unit
 SYSTEM = "Answer with the capital."
 
 
+def row_of(place: str) -> dict[str, object]:
+    return {
+        "messages": [
+            {"role": "system", "content": SYSTEM},
+            {"role": "user", "content": f"What is the capital of {place}, please?"},
+            {"role": "assistant", "content": place[::-1].title()},
+        ]
+    }
+
+
 def rows(count: int = len(PLACES)) -> list[dict[str, object]]:
-    return [
-        {
-            "messages": [
-                {"role": "system", "content": SYSTEM},
-                {"role": "user", "content": f"What is the capital of {place}, please?"},
-                {"role": "assistant", "content": place[::-1].title()},
-            ]
-        }
-        for place in PLACES[:count]
-    ]
+    return [row_of(place) for place in PLACES[:count]]
 
 
 @pytest.fixture
@@ -220,11 +221,13 @@ def test_train_alone_uses_every_row_and_evaluate_judges_what_it_made(data, setti
     with pytest.raises(RecipeError) as caught:
         sdk.evaluate(tmp_path / "run")
     assert caught.value.code == "no_test_rows"
-    report = sdk.evaluate(tmp_path / "run", data=data, out=tmp_path / "judged")
-    assert report.n == len(PLACES)
+    others = [place[::-1].title() for place in PLACES[:12]]
+    unseen = write(tmp_path / "unseen.jsonl", [row_of(place) for place in others])
+    report = sdk.evaluate(tmp_path / "run", data=unseen, out=tmp_path / "judged")
+    assert report.n == len(others)
     assert (tmp_path / "judged/report.json").exists()
     same = {"evaluate.max_new_tokens": 16, "model.dtype": "float32"}
-    by_folder = sdk.evaluate(tmp_path / "run/adapter", data=data, out=tmp_path / "again", overrides=same)
+    by_folder = sdk.evaluate(tmp_path / "run/adapter", data=unseen, out=tmp_path / "again", overrides=same)
     assert [r.fine_tuned_answer for r in by_folder.rows] == [r.fine_tuned_answer for r in report.rows]
 
 

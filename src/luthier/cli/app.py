@@ -9,7 +9,7 @@ from typing import Annotated
 import orjson
 import typer
 
-from luthier.cli import data, models, recipe, work
+from luthier.cli import data, models, recipe, report, work
 from luthier.errors import LuthierError
 
 app = typer.Typer(
@@ -19,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (work, data, models, recipe):
+for module in (work, report, data, models, recipe):
     module.register(app)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -55,7 +56,8 @@ def run(
 ) -> None:
     """Check, split, train, evaluate: from a file of chat examples to a verdict.
 
-    Exit status: 0 if the fine-tuned model is BETTER than its base, 1 if not, more if something is wrong.
+    Exit status: 0 if the fine-tuned model is BETTER than its base or, with evaluate.require, if that holds; 1 if not; more
+    if something is wrong.
     """
     from luthier import sdk
 
@@ -113,16 +115,42 @@ def evaluate(
         str | None, typer.Option("--data", metavar="FILE", help="Test rows. Default: the run's own.")
     ] = None,
     out: Annotated[str | None, typer.Option("--out", metavar="DIR", help="Where to write the report.")] = None,
+    samples: Annotated[
+        int | None, typer.Option("--samples", metavar="K", min=1, help="Answers a row: evaluate.samples=K.")
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option("--against", metavar="MODEL", help="A further model in the table, such as openai:gpt-4.1-mini."),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option("--cluster", metavar="KEY", help="What makes rows share a source: evaluate.cluster=KEY."),
+    ] = None,
+    probe: Annotated[
+        str | None,
+        typer.Option("--probe", metavar="FILE", help="What forgetting is measured by: evaluate.probe=FILE."),
+    ] = None,
+    require: Annotated[
+        str | None,
+        typer.Option("--require", metavar="CONDITION", help='What the report must fulfil: "difference.low > 0".'),
+    ] = None,
+    curve: Annotated[
+        bool, typer.Option("--curve", help="Train on parts of the data as well: would more of it help?")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Compare a fine-tuned model with its base on held-out rows.
+    """Compare a fine-tuned model with its base on held-out rows, and with what one would try first.
 
-    Exit status: 0 if it is BETTER, 1 if not.
+    Exit status: 0 if it is BETTER or, with evaluate.require, if that holds; 1 if not.
     """
     from luthier import sdk
 
+    options = {"samples": samples, "against": against, "cluster": cluster, "probe": probe, "require": require}
+    given = [f"evaluate.{name}={json.dumps(value)}" for name, value in options.items() if value]
     with watching() as listener:
-        report = sdk.evaluate(model, data=data, out=out, overrides=overrides or (), listener=listener)
+        report = sdk.evaluate(
+            model, data=data, out=out, curve=curve, overrides=[*(overrides or ()), *given], listener=listener
+        )
     _show_report(report, as_json)
 
 
@@ -215,16 +243,17 @@ def _ray_nodes(engine: Literal["local", "ray"], nodes: int | None) -> int | None
 
 
 def _show_report(report: Any, as_json: bool) -> None:
-    if not is_first():
-        raise typer.Exit(0 if report.verdict == "BETTER" else 1)
-    if as_json:
-        print_json(report.model_dump(mode="json"))
-    else:
-        from rich.console import Console
+    from luthier.report.words import exit_status
 
-        from luthier.report.terminal import print_report
+    if is_first():
+        if as_json:
+            print_json(report.model_dump(mode="json"))
+        else:
+            from rich.console import Console
 
-        path = Path(report.folder) / "report.html" if report.folder else None
-        print_report(report, Console(highlight=False), path)
-    sys.stdout.flush()
-    raise typer.Exit(0 if report.verdict == "BETTER" else 1)
+            from luthier.report.terminal import print_report
+
+            path = Path(report.folder) / "report.html" if report.folder else None
+            print_report(report, Console(highlight=False), path)
+        sys.stdout.flush()
+    raise typer.Exit(exit_status(report))

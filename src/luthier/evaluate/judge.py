@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+_MOST_OBJECTS = 1_000
+"""Places in a reply where an object is looked for, so that one of braces alone takes no time to speak of."""
+
 
 @dataclass(frozen=True, slots=True)
 class JudgeRequest:
@@ -36,22 +39,30 @@ class JudgeReply:
         text: the reply.
         logprobs: the log-probability of each of its tokens, where the judge gives them.
         refusal: why it would not answer, where it refused.
+        prompt_tokens, cached_tokens, completion_tokens: what a service counted; None where nobody counted.
     """
 
     text: str
     logprobs: Sequence[float] | None = None
     refusal: str | None = None
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    completion_tokens: int | None = None
 
     @property
     def result(self) -> Any:
-        """The `result` of a reply that follows `result_schema`; of other JSON its value, of other text None."""
+        """The `result` of a reply that follows `result_schema`; of other JSON its value, of other text None.
+
+        Models without structured output put words or a fence around it: then it is the `result` of the one object that
+        has one. Where several objects say different things, or the reply breaks off within one, nothing is guessed.
+        """
         bare = self.text.strip()
-        if bare.startswith("```") and bare.endswith("```"):  # a model without structured output
+        if bare.startswith("```") and bare.endswith("```"):
             bare = bare.split("\n", 1)[-1][:-3]
         try:
             value = json.loads(bare)
         except (ValueError, RecursionError):
-            return None
+            return _only_result(bare)
         return value.get("result") if isinstance(value, dict) else value
 
     @property
@@ -73,6 +84,50 @@ class Judge(Protocol):
             RemoteError, ModelError: there is none; the row could not be scored. Any other error ends the evaluation.
         """
         ...
+
+
+def asked_in_words(
+    messages: Sequence[Mapping[str, Any]], schema: Mapping[str, Any] | None
+) -> Sequence[Mapping[str, Any]]:
+    """Returns messages that ask for a reply by this schema in words, for models that cannot be held to one.
+
+    The words stand at the end of the last message of the user, or after the last message where that is another's.
+    """
+    if schema is None:
+        return messages
+    allowed = schema.get("properties", {}).get("result", {})
+    kind = "a number" if allowed.get("type") == "number" else "a text"
+    if choices := allowed.get("enum"):
+        kind = "one of " + ", ".join(json.dumps(choice, ensure_ascii=False) for choice in choices)
+    words = (
+        'Reply with one JSON object and nothing else: {"steps": [{"description": "…", "conclusion": "…"}], "result": …}. '
+        f"The result is {kind}."
+    )
+    last = dict(messages[-1]) if messages else {}
+    if last.get("role") != "user" or not isinstance(last.get("content"), str):
+        return [*messages, {"role": "user", "content": words}]
+    return [*messages[:-1], {**last, "content": f"{last['content']}\n\n{words}"}]
+
+
+def _only_result(text: str) -> Any:
+    """Returns what the objects with a `result` in a text agree on, or None."""
+    decoder, found, place = json.JSONDecoder(), [], text.find("{")
+    for _ in range(_MOST_OBJECTS):
+        if place < 0:
+            break
+        try:
+            value, end = decoder.raw_decode(text, place)
+        except json.JSONDecodeError as error:
+            if error.pos >= len(text) or error.msg.startswith("Unterminated string"):
+                break  # what is left is a part of an object
+            end = place + 1
+        except RecursionError:
+            break
+        else:
+            if isinstance(value, dict) and "result" in value:
+                found.append(value["result"])
+        place = text.find("{", end)
+    return found[0] if found and all(type(each) is type(found[0]) and each == found[0] for each in found) else None
 
 
 def result_schema(allowed: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -34,13 +34,20 @@ class Answer:
         id: the sample's.
         text: the answer without its end token.
         num_tokens: tokens generated, the end token included.
-        finish_reason: `stop` where the model ended by itself, `length` where the limit cut it.
+        finish_reason: `stop` where the model ended by itself, `length` where the limit cut it, `refused` where a service
+            would not answer: then there is no answer, which is not the same as an empty one.
+        refusal: why it would not.
+        prompt_tokens, cached_tokens: what a service counted of the prompt, and how much of it it had computed before; None
+            where nobody counted.
     """
 
     id: str
     text: str
     num_tokens: int
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "refused"]
+    refusal: str | None = None
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +66,21 @@ class Grade:
 
 
 class AnswerSource(Protocol):
-    """Anything that answers samples: a local model, with or without its adapter, or a remote service."""
+    """Anything that answers samples: a local model, with or without its adapter, or a remote service.
+
+    Attributes:
+        name: of the model, and of the file that keeps its answers.
+        identity: what the answers depend on but the samples: weights, settings, a service's address and model.
+    """
 
     name: str
+    identity: str
 
-    def answer(self, samples: Sequence[Sample]) -> Iterator[list[Answer]]:
-        """Yields answers in batches, in an order of the source's choosing; each sample is answered once."""
+    def answer(
+        self,
+        samples: Sequence[Sample],
+        done: frozenset[str] = frozenset(),
+        stop_requested: Callable[[], bool] = lambda: False,
+    ) -> Iterator[list[Answer]]:
+        """Yields answers in batches, in an order of the source's choosing; each sample that is not done is answered once."""
         ...

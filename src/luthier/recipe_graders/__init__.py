@@ -13,6 +13,7 @@ from luthier.recipe_graders.definitions import (
     MultiDefinition,
     SingleDefinition,
     needs_database,
+    needs_judge,
 )
 from luthier.recipe_graders.formula import Formula
 from luthier.recipe_graders.openai_kinds import (
@@ -29,6 +30,7 @@ from luthier.recipe_graders.own_kinds import (
     ExactDefinition,
     JsonDefinition,
     LabelDefinition,
+    PairwiseDefinition,
     RegexDefinition,
     SqlDefinition,
     ToolCallsDefinition,
@@ -49,6 +51,7 @@ __all__ = [
     "LabelModelDefinition",
     "MissingVariable",
     "MultiDefinition",
+    "PairwiseDefinition",
     "PythonDefinition",
     "RegexDefinition",
     "SamplingParameters",
@@ -60,6 +63,7 @@ __all__ = [
     "TextSimilarityDefinition",
     "ToolCallsDefinition",
     "needs_database",
+    "needs_judge",
     "read_definition",
     "read_grader",
 ]

@@ -20,12 +20,13 @@ from luthier.recipe_graders.own_kinds import (
     ExactDefinition,
     JsonDefinition,
     LabelDefinition,
+    PairwiseDefinition,
     RegexDefinition,
     SqlDefinition,
     ToolCallsDefinition,
 )
 
-GraderName = Literal["auto", "exact", "json", "contains", "label", "regex", "sql", "tool_calls"]
+GraderName = Literal["auto", "exact", "json", "contains", "label", "regex", "sql", "tool_calls", "pairwise"]
 GRADER_NAMES: tuple[str, ...] = get_args(GraderName)
 
 SingleDefinition = Annotated[
@@ -79,7 +80,15 @@ class MultiDefinition(Definition):
         return self
 
 
-GraderDefinition = Annotated[SingleDefinition | MultiDefinition, Field(discriminator="type")]
+GraderDefinition = Annotated[SingleDefinition | PairwiseDefinition | MultiDefinition, Field(discriminator="type")]
+
+
+def needs_judge(grader: Any) -> str:
+    """Returns the kind of grader that asks a model, by name or definition, in this one; empty where none does."""
+    if isinstance(grader, MultiDefinition):
+        return next(filter(None, map(needs_judge, grader.graders.values())), "")
+    asks = isinstance(grader, LabelModelDefinition | ScoreModelDefinition | PairwiseDefinition)
+    return grader.type if asks else "pairwise" if grader == "pairwise" else ""
 
 
 def needs_database(grader: Any) -> bool:

@@ -85,6 +85,17 @@ class SqlDefinition(Definition):
     """Seconds after which a query is given up, as one that could not be scored."""
 
 
+class PairwiseDefinition(Definition):
+    """A model says whose answer is better, the base's or another model's, asked in both orders."""
+
+    type: Literal["pairwise"]
+    """The kind of grader."""
+    criteria: str = ""
+    """What makes an answer better, in words for the judge; its own idea of it, where there are none."""
+    show_expected: bool = True
+    """Whether the judge sees the expected answer."""
+
+
 class ToolCallsDefinition(Definition):
     """1 where the answer calls the expected functions with the expected arguments."""
 

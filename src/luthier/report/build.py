@@ -8,48 +8,23 @@ from typing import Any, Literal
 
 from luthier.data.chat import content_text
 from luthier.evaluate.compare import Comparison, Estimate
-from luthier.evaluate.graders import Grader, grade_all, summarise
-from luthier.evaluate.samples import Answer, Grade, Sample
+from luthier.evaluate.pairing import mean_score
+from luthier.evaluate.samples import Answer, Sample
 from luthier.recipe import Recipe
+from luthier.report.judged import Judged
 from luthier.report.schema import (
     ComparedRow,
     DataSummary,
     DifferenceInterval,
     ModelScore,
+    Pairing,
     Report,
     ResolvedValue,
+    SamplingNoise,
     SecondaryMetric,
     TrainingSummary,
 )
 from luthier.runs import utc_now
-
-GRADING_THREADS = 4
-"""Graders that wait for another process are asked side by side."""
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """One model's answers and their grades, in the order of the samples.
-
-    Attributes:
-        scores: sample id → score, None where it could not be scored.
-        metrics: secondary metrics by name.
-    """
-
-    answers: Sequence[Answer]
-    grades: Sequence[Grade]
-    scores: dict[str, float | None]
-    metrics: dict[str, float]
-
-    @classmethod
-    def of(cls, grader: Grader, samples: Sequence[Sample], answers: Sequence[Answer]) -> Judged:
-        """Grades the answers."""
-        targets, texts = [sample.target for sample in samples], [answer.text for answer in answers]
-        items = [sample.item for sample in samples]
-        grades = grade_all(grader, targets, texts, items, workers=GRADING_THREADS)
-        scores = {sample.id: grade.score for sample, grade in zip(samples, grades, strict=True)}
-        metrics = summarise(grader, targets, texts, grades)
-        return cls(answers, grades, scores, metrics)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +57,9 @@ def build_report(
     grader: tuple[str, str],
     facts: RunFacts,
     notes: Sequence[str],
+    sources: Mapping[str, str] | None = None,
+    trained_on: Mapping[str, str] | None = None,
+    **sections: Any,
 ) -> Report:
     """Returns the report of an evaluation of a base and a fine-tuned model.
 
@@ -93,6 +71,9 @@ def build_report(
         grader: its name, and why it was chosen.
         facts: of the run.
         notes: what the reader must know.
+        sources: sample id → what the row comes from, where rows share a source.
+        trained_on: sample id → how the row is like one that was trained on, of those that are.
+        sections: further parts of the report by the names of its fields (`luthier.report.sections` makes them).
     """
     metrics = [
         SecondaryMetric(
@@ -111,8 +92,9 @@ def build_report(
     )
     return _report(
         comparison,
-        base=_model_score("base", comparison.base, comparison.base_unscored, base.answers),
-        fine_tuned=_model_score("fine-tuned", comparison.tuned, comparison.tuned_unscored, fine_tuned.answers),
+        base=model_score("base", comparison.base, comparison.base_unscored, base.answers),
+        fine_tuned=model_score("fine-tuned", comparison.tuned, comparison.tuned_unscored, fine_tuned.answers),
+        samples=fine_tuned.draws,
         notes=notes,
         grader=grader[0],
         grader_reason=_sentence(grader[1]),
@@ -132,15 +114,22 @@ def build_report(
                 expected=sample.target,
                 base_answer=one.text,
                 fine_tuned_answer=other.text,
-                base_score=one_grade.score,
-                fine_tuned_score=other_grade.score,
-                outcome=_outcome(one_grade.score, other_grade.score),
-                reason=other_grade.reason or "",
+                base_score=(one_score := mean_score(base.scores[sample.id])),
+                fine_tuned_score=(other_score := mean_score(fine_tuned.scores[sample.id])),
+                outcome=_outcome(one_score, other_score),
+                reason=grade.reason or "",
+                source=(sources or {}).get(sample.id, ""),
+                trained_on=(trained_on or {}).get(sample.id, ""),
             )
-            for sample, one, other, one_grade, other_grade in zip(
-                samples, base.answers, fine_tuned.answers, base.grades, fine_tuned.grades, strict=True
+            for sample, one, other, grade in zip(
+                samples,
+                base.first(base.answers),
+                fine_tuned.first(fine_tuned.answers),
+                fine_tuned.first(fine_tuned.grades),
+                strict=True,
             )
         ],
+        **sections,
     )
 
 
@@ -150,8 +139,8 @@ def compare_report(
     """Returns the report of a comparison of two files of scores, named in `names`."""
     return _report(
         comparison,
-        base=_model_score(names[0], comparison.base, comparison.base_unscored),
-        fine_tuned=_model_score(names[1], comparison.tuned, comparison.tuned_unscored),
+        base=model_score(names[0], comparison.base, comparison.base_unscored),
+        fine_tuned=model_score(names[1], comparison.tuned, comparison.tuned_unscored),
         notes=[],
         grader="given scores",
         rows=[
@@ -171,6 +160,29 @@ def readable(messages: Sequence[Mapping[str, Any]]) -> str:
     return "\n\n".join(parts)
 
 
+def pairing(comparison: Comparison, names: tuple[str, str]) -> Pairing:
+    """Returns a comparison of two of several models as a part of the report."""
+    return Pairing(
+        base=names[0],
+        tuned=names[1],
+        n=comparison.n,
+        difference=_interval(comparison.difference),
+        wins=comparison.wins,
+        losses=comparison.losses,
+        ties=comparison.ties,
+        p_value=comparison.p_value,
+        adjusted_p=comparison.adjusted_p,
+        verdict=comparison.verdict,
+        reason=comparison.reason,
+    )
+
+
+def _interval(difference: Estimate) -> DifferenceInterval:
+    return DifferenceInterval(
+        value=difference.value, low=difference.low, high=difference.high, method=_sentence(difference.method)
+    )
+
+
 def _report(comparison: Comparison, *, notes: Sequence[str], **parts: Any) -> Report:
     unpaired = comparison.base_only + comparison.tuned_only
     more = [f"{unpaired:,} ids stand in one file only and were left out of the comparison."] if unpaired else []
@@ -178,17 +190,23 @@ def _report(comparison: Comparison, *, notes: Sequence[str], **parts: Any) -> Re
         verdict=comparison.verdict,
         reason=comparison.reason,
         n=comparison.n,
-        difference=DifferenceInterval(
-            value=comparison.difference.value,
-            low=comparison.difference.low,
-            high=comparison.difference.high,
-            method=_sentence(comparison.difference.method),
-        ),
+        difference=_interval(comparison.difference),
         wins=comparison.wins,
         losses=comparison.losses,
         ties=comparison.ties,
         p_value=comparison.p_value,
         test=_sentence(comparison.test),
+        mid_p=comparison.mid_p,
+        clusters=comparison.clusters,
+        correlation=comparison.correlation,
+        design_effect=comparison.design_effect,
+        noise=SamplingNoise(
+            error=comparison.noise.error,
+            sampling_error=comparison.noise.sampling_error,
+            row_error=comparison.noise.row_error,
+        )
+        if comparison.noise
+        else None,
         detectable_gain=comparison.detectable_gain,
         rows_needed=comparison.rows_needed,
         planned_gain=comparison.planned_gain,
@@ -204,7 +222,8 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
 
-def _model_score(name: str, estimate: Estimate, unscored: int, answers: Sequence[Answer] = ()) -> ModelScore:
+def model_score(name: str, estimate: Estimate, unscored: int, answers: Sequence[Answer] = ()) -> ModelScore:
+    """Returns how one model did."""
     return ModelScore(
         name=name,
         score=estimate.value,

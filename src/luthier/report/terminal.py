@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console, RenderableType
@@ -11,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from luthier.report import numbers
-from luthier.report.html import metric_words, power, remarks
 from luthier.report.schema import ComparedRow, ModelScore, Report, Verdict
 from luthier.report.visible import columns, one_line, visible
+from luthier.report.words import Check, Grade, checks, dependence, metric_words, models_of, power, remarks
 
 WIDEST = 100
 """Columns used at most, however wide the terminal is; at 80 everything fits."""
@@ -28,7 +29,10 @@ SIGNS: dict[Verdict, tuple[str, str]] = {
     "NO DIFFERENCE SHOWN": ("=", "bold blue"),
     "UNDERPOWERED": ("?", "bold yellow"),
 }
-PLAIN = str.maketrans({"▲": "+", "▼": "-", "█": "#", "▓": "=", "░": "-", "·": ".", "−": "-", "–": "-", "…": "~"})
+STYLES: dict[Grade, str] = {"good": "bold green", "bad": "bold red", "mixed": "bold yellow", "plain": "bold"}
+PLAIN = str.maketrans(
+    {"▲": "+", "▼": "-", "█": "#", "▓": "=", "░": "-", "·": ".", "−": "-", "–": "-", "…": "~", "→": "->"}
+)
 """What stands for our own signs where the terminal's encoding has none of them."""
 
 
@@ -43,11 +47,18 @@ def print_report(report: Report, console: Console, path: str | Path | None = Non
         console: where to; its width, colours and encoding are respected.
         path: the HTML report, named in the last line.
     """
-    if console.encoding.lower().startswith("utf"):
+    with encodable(console):
         _print(report, console, path)
+
+
+@contextlib.contextmanager
+def encodable(console: Console) -> Iterator[None]:
+    """Writes what is printed meanwhile in the console's encoding, with escapes for what that lacks."""
+    if console.encoding.lower().startswith("utf"):
+        yield
         return
     with console.capture() as captured:
-        _print(report, console, path)
+        yield
     text = captured.get().translate(PLAIN)
     console.file.write(text.encode(console.encoding, "backslashreplace").decode(console.encoding))
 
@@ -61,16 +72,21 @@ def _print(report: Report, console: Console, path: str | Path | None) -> None:
 
     sign, style = SIGNS[report.verdict]
     show("", Text(f"{sign} {report.verdict}", style), _paragraph(report.reason), "")
-    show(_bar(report.base), _bar(report.fine_tuned))
-    if report.base.low is not None or report.fine_tuned.low is not None:
+    models = models_of(report)
+    show(*(_bar(model) for model in models))
+    if any(model.low is not None for model in models):
         show(Text(f"{'':{NAME_COLUMNS + 2}}▓░ spans the 95 % interval; the score lies between", "dim"))
-    show("", _figures(report), "", *(_paragraph(sentence) for sentence in power(report)))
+    if report.table:
+        show("", _paragraph(report.table.conclusion))
+    show("", _figures(report), "", *(_paragraph(sentence) for sentence in [*power(report), *dependence(report)]))
+    if found := [check for check in checks(report) if check.worth_a_line]:
+        show("", Text("Beside the verdict", "bold"), _checks(found))
     if report.metrics:
         show("", Text("Further numbers, without a verdict", "bold"), _metrics(report))
     for title, outcome in (("Wins", "win"), ("Losses", "loss")):
         show(*_examples(title, [row for row in report.rows if row.outcome == outcome], report, width))
-    if found := remarks(report):
-        show("", Text("Before you rely on this", "bold"), _list(found))
+    if said := remarks(report):
+        show("", Text("Before you rely on this", "bold"), _list(said))
     if path is not None:
         show("", Text("Report: ", "bold") + Text(visible(str(path)), overflow="fold"))
 
@@ -120,6 +136,14 @@ def _figures(report: Report) -> Table:
     table.add_row("p-value", _paragraph(f"{numbers.p_value(report.p_value).removeprefix('= ')}. {report.test}"))
     rows = numbers.plural(report.n, "row")
     table.add_row("scored by", _paragraph(f"{report.grader}, on {rows}. {report.grader_reason}"))
+    return table
+
+
+def _checks(found: Sequence[Check]) -> Table:
+    table = _grid(NAME_COLUMNS, None)
+    for check in found:
+        state = Text(f"{visible(check.state)}. ", STYLES[check.grade])
+        table.add_row(_paragraph(check.name), state + _paragraph(check.sentence))
     return table
 
 

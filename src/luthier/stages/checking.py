@@ -23,7 +23,7 @@ from luthier.data.rules.catalogue import CODES, chosen
 from luthier.data.rules.rules_near import NearDuplicates
 from luthier.data.shapes.columns import ColumnMap
 from luthier.data.twins.held_out import read_held_out
-from luthier.evaluate.statistics import detectable_gain
+from luthier.evaluate.outlook import outlook
 from luthier.model.sources import CATALOG, model_folder
 from luthier.recipe import DataRecipe
 
@@ -37,8 +37,6 @@ _TOOLS_FACTOR = 4
 _PROBES = tuple(text * 1000 for text in ("\ufdfa", " ", "a ", "\u0390"))
 """What normalizers make longer, if they make anything longer: U+FDFA has 18 characters under NFKC, U+0390 three under NFD.
 Source: UAX #15, "maximum expansion factors"."""
-_REGRESS_RATE = 0.05
-"""The share of test rows assumed to flip against the gain, as in every plan made before a test."""
 
 
 def check_stage(
@@ -209,16 +207,15 @@ def _test(found: Judged, examples: npt.NDArray[np.int64]) -> dict[str, Any]:
     num_groups = near.num_groups(found.rows, examples) if near is not None else len(examples)
     # rows of one group fall together: a test is worth as many rows as it has groups
     effective = min(num_rows, max(1, round(share * num_groups)))
-    gain = detectable_gain(effective, _REGRESS_RATE)
-    like = "" if num_groups == len(examples) else f" in about {effective:,} groups of like rows"
-    shows = f"shows a gain of {gain * 100:.1f} points or more" if gain is not None else "can show no gain at all"
+    ahead = outlook(effective)
+    like = "" if num_groups == len(examples) else f" in about {effective:,} groups of like rows, which count once each"
     return {
         "rows": num_rows,
         "groups": num_groups,
         "effective_rows": effective,
-        "detectable_gain": gain,
-        "said": f"about {counted(num_rows, 'test row')}{like}: {shows} (exact McNemar test, 80 % power, "
-        f"{_REGRESS_RATE * 100:.0f} % of the rows assumed to flip against it)",
+        "detectable_gain": ahead.detectable_gain,
+        "rows_needed": ahead.rows_needed,
+        "said": f"about {counted(num_rows, 'test row')}{like}. {ahead.sentence}",
     }
 
 

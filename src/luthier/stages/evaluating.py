@@ -1,38 +1,47 @@
-"""The evaluation of a run: answers of base and fine-tuned model, scores, verdict, report."""
+"""The evaluation of a run: answers of base and fine-tuned model, scores, verdict, what broke, report."""
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from luthier.advise.hyperparameters import max_new_tokens
 from luthier.data.chat import Example
 from luthier.data.split import take
 from luthier.errors import EvaluateError
-from luthier.evaluate.compare import compare_scores
-from luthier.evaluate.graders import Grader, choose_grader
-from luthier.evaluate.runner import LocalModel, collect_answers, samples_of
-from luthier.evaluate.samples import Sample
-from luthier.model.adapter import load_adapter, weights_file
+from luthier.evaluate.compare import Comparison, compare_scores
+from luthier.evaluate.forgetting.reading import open_probe
+from luthier.evaluate.graders import Grader, JsonGrader, LabelGrader, choose_grader
+from luthier.evaluate.graders.python_grader import isolations
+from luthier.evaluate.pairing import Scores
+from luthier.evaluate.runner import samples_of
+from luthier.evaluate.samples import Answer, Sample
+from luthier.evaluate.shape import shape_of
+from luthier.evaluate.table import compare_all
+from luthier.model.adapter import weights_file
 from luthier.model.chat_template import ChatTokenizer, EncodedExample
-from luthier.model.device import resolve_device
-from luthier.model.loader import LoadedModel, load_model, model_shape, resolve_dtype, versions
-from luthier.model.lora import Adapter
+from luthier.model.loader import versions
 from luthier.recipe import Recipe
-from luthier.report.build import Judged, RunFacts, build_report
+from luthier.report import sections
+from luthier.report.build import RunFacts, build_report
 from luthier.report.files import write_report
-from luthier.report.schema import DataSummary, Report, TrainingSummary
+from luthier.report.forgetting import forgetting_part
+from luthier.report.forgetting_schema import Forgetting
+from luthier.report.judged import Judged
+from luthier.report.requirement import evaluate_requirement
+from luthier.report.schema import Report
 from luthier.runs import Event, Listener, RunFolder, sha256_file, stopwatch
-from luthier.stages.opening import OpenedModel
+from luthier.stages.answering import Asked, answers_of, copying, models_of
+from luthier.stages.forgetting import probe_stage
+from luthier.stages.independence import Leaks, clusters_of, contamination, find_leaks
+from luthier.stages.judging import OpenedJudge, calibrate, grade_models, open_judge
 from luthier.stages.preferences import GRADER, judge_pairs, pair_logps, pair_samples, preferred_loss
 from luthier.stages.preferences import grader_reason as pair_reason
-from luthier.stages.reading import method_of, read_checked
+from luthier.stages.reading import method_of
+from luthier.stages.sources import RemoteModel
 from luthier.stages.stopping import stop_switch
-from luthier.train.encode import Encoded, RowStream, encode_rows
+from luthier.stages.subject import Subject
 from luthier.train.engine import open_engine
 from luthier.train.objective import ANSWERS
 from luthier.train.parts import Budget
@@ -44,34 +53,11 @@ _ROWS_AT_ONCE = 1024
 """Training rows of which more than the answer is held."""
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """What is judged, and on what.
-
-    Attributes:
-        recipe: with `evaluate.max_new_tokens` resolved.
-        train_examples: what the grader is inferred from.
-        data, training: of the run, or None for an adapter from elsewhere.
-        adapter_folder: its files.
-        notes: what the reader of the verdict must know already.
-    """
-
-    recipe: Recipe
-    model: LoadedModel
-    adapter: Adapter
-    adapter_folder: Path
-    train_examples: Sequence[Example]
-    test: Encoded[Any]
-    data: DataSummary | None
-    training: TrainingSummary | None
-    notes: list[str]
-
-
 def evaluate_stage(run: RunFolder, subject: Subject, listener: Listener) -> Report:
     """Judges and writes the report into the run folder.
 
     Raises:
-        EvaluateError: there is no test row.
+        EvaluateError: there is no test row, or each was trained on.
         Interrupted: a stop was asked for; the answers so far are kept.
     """
     if not subject.test.examples:
@@ -89,41 +75,25 @@ def evaluate_stage(run: RunFolder, subject: Subject, listener: Listener) -> Repo
         encoded = [encoded[numbers[example.file, example.line]] for example in test]
     judge = _judge_pairs if method_of(test)[0] == "dpo" else _judge_answers
     found = judge(run, subject, test, encoded, listener)
-    comparison = compare_scores(
-        found.base.scores,
-        found.fine_tuned.scores,
-        minimum_gain=recipe.evaluate.minimum_gain,
-        seed=recipe.seed,
-        deed="ranked" if found.grader[0] == GRADER else "answered",
-    )
-    manifest = run.read_manifest() if run.manifest.exists() else {}
-    stages = manifest.get("stages", {})
+    compared = _compare(subject, test, found)
+    stages = run.read_manifest().get("stages", {}) if run.manifest.exists() else {}
     seconds = {name: round(stages[name]["seconds"], 1) for name in ("data", "train") if name in stages} | found.seconds
     seconds["evaluate"] = round(time.perf_counter() - started, 1)
     report = build_report(
-        comparison,
+        compared.honest,
         samples=found.samples,
-        base=found.base,
-        fine_tuned=found.fine_tuned,
+        base=found.judged["base"],
+        fine_tuned=found.judged["fine-tuned"],
         grader=found.grader,
-        facts=RunFacts(
-            recipe=recipe,
-            folder=str(run.path),
-            losses=found.losses,
-            data=subject.data,
-            training=subject.training,
-            resolved=manifest.get("resolved", []),
-            versions=versions(),
-            hashes={
-                **{f"{path} ({entry['file']})": entry["sha256"] for path, entry in manifest.get("inputs", {}).items()},
-                **{f"base {name}": digest for name, digest in manifest.get("base_model_sha256", {}).items()},
-                "adapter": sha256_file(weights_file(subject.adapter_folder)),
-                "recipe": manifest.get("recipe_sha256", ""),
-            },
-            seconds=seconds,
-        ),
-        notes=notes,
+        facts=_facts(run, subject, found.losses, seconds),
+        notes=[*notes, *found.notes],
+        sources=compared.sources,
+        trained_on=compared.leaks.kinds,
+        forgetting=_forgetting(run, subject, listener),
+        **compared.sections,
+        **found.sections,
     )
+    report = with_requirement(report, recipe.evaluate.require)
     write_report(report, run.path)
     if run.manifest.exists():
         run.finish_stage("evaluate", seconds["evaluate"], verdict=report.verdict)
@@ -132,20 +102,83 @@ def evaluate_stage(run: RunFolder, subject: Subject, listener: Listener) -> Repo
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """Both models, judged on the test rows.
+    """All models, judged on the test rows.
 
     Attributes:
+        judged: by name, the base first, the fine-tuned model last.
+        described: what each of them was given.
         grader: its name, and why it was chosen.
         losses: mean loss on the rows' own answers, by `base` and `fine_tuned`.
         seconds: wall time by part.
+        sections: parts of the report.
+        notes: what its reader must know.
     """
 
     samples: list[Sample]
-    base: Judged
-    fine_tuned: Judged
+    judged: Mapping[str, Judged]
+    described: Mapping[str, str]
     grader: tuple[str, str]
     losses: dict[str, float]
     seconds: dict[str, float]
+    sections: dict[str, Any]
+    notes: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """What the scores show.
+
+    Attributes:
+        honest: base and fine-tuned model on rows that were not trained on.
+        leaks: the rows that were.
+        sources: sample id → what the row comes from, where rows share a source.
+        sections: parts of the report.
+    """
+
+    honest: Comparison
+    leaks: Leaks
+    sources: Mapping[str, str] | None
+    sections: dict[str, Any]
+
+
+def _compare(subject: Subject, test: Sequence[Example], found: _Found) -> _Compared:
+    recipe, ids = subject.recipe, [sample.id for sample in found.samples]
+    train = subject.train_examples
+    seen = None if train is None else [train, subject.validation_examples]
+    leaks: Leaks = find_leaks(seen, test, ids, kept_apart=subject.kept_apart)
+    clusters, key = clusters_of(recipe.evaluate.cluster, test, ids)
+    deed = "ranked" if found.grader[0] == GRADER else "answered"
+    settings: dict[str, Any] = {
+        "minimum_gain": recipe.evaluate.minimum_gain,
+        "seed": recipe.seed,
+        "deed": deed,
+        "clusters": clusters,
+    }
+
+    def scores(name: str, *, leaked: bool | None) -> Scores:
+        """Returns a model's scores, of the rows that were trained on, of the others, or of all."""
+        given = found.judged[name].scores
+        return given if leaked is None else {key: each for key, each in given.items() if (key in leaks.kinds) == leaked}
+
+    def compare(*, leaked: bool | None) -> Comparison | None:
+        sides = [scores(name, leaked=leaked) for name in ("base", "fine-tuned")]
+        both = any(one is not None and sides[1][key] is not None for key, one in sides[0].items())
+        return compare_scores(*sides, **settings) if both or not leaked else None
+
+    honest = compare(leaked=False)
+    assert honest is not None
+    with_them, on_them = (compare(leaked=each) if leaks.kinds else None for each in (None, True))
+    parts: dict[str, Any] = {
+        "cluster_key": key,
+        "contamination": contamination(leaks, honest, with_them, on_them),
+    }
+    if len(found.judged) > 2:
+        table = compare_all(
+            {name: {"score": scores(name, leaked=False)} for name in found.judged},
+            **settings,
+        )
+        parts["table"] = sections.model_table(table, found.judged, found.described)
+    return _Compared(honest, leaks, clusters, parts)
 
 
 def _judge_answers(
@@ -153,11 +186,19 @@ def _judge_answers(
 ) -> _Found:
     """Judges by what the models answer."""
     samples = samples_of(test, subject.model.chat)
-    grader, reason = _grader(subject.recipe, subject.train_examples, subject.model.chat)
+    targets = _targets(subject.train_examples or test, subject.model.chat)
+    graded = _Grading.of(run, subject, targets, samples, listener)
+    models, notes = models_of(subject, samples, listener)
     listener(Event("stage", f"Evaluating on {len(samples):,} test rows"))
-    judged, seconds = _graded(run, subject, samples, grader, reason, listener)
+    judged, seconds, more = graded.judge(models, samples)
     losses = _test_losses(subject, encoded, listener)
-    return _Found(samples, judged["base"], judged["fine_tuned"], (grader.name, reason), losses, seconds)
+    parts = _parts(graded.grader, samples, judged, subject, targets)
+    if subject.training is not None:
+        copied = copying(run, subject, listener) if graded.grader.name not in CLOSED else None
+        parts["overfitting"] = sections.overfitting(subject.training, copied)
+    described = {model.title: model.described for model in models}
+    grader = (graded.grader.name, graded.reason)
+    return _Found(samples, judged, described, grader, losses, seconds, parts, [*notes, *more])
 
 
 def _judge_pairs(
@@ -171,102 +212,155 @@ def _judge_pairs(
         logps = pair_logps(subject.model, subject.adapter, encoded, subject.recipe.train.max_batch_tokens)
     seconds = {"pairs": round(spent(), 1)}
     judged = judge_pairs(logps, samples, others, encoded)
-    grader, reason = _grader(subject.recipe, subject.train_examples, subject.model.chat)
-    if grader.name in CLOSED or subject.recipe.evaluate.grader != "auto":
+    notes: list[str] = []
+    targets = _targets(subject.train_examples or test, subject.model.chat)
+    grader, _ = (
+        choose_grader(subject.recipe.evaluate, targets) if subject.recipe.evaluate.grader == "auto" else (None, "")
+    )
+    if grader is None or grader.name in CLOSED:
         prompts = [
             replace(last, tools=sample.tools)
             for last, sample in zip(samples_of(test, subject.model.chat), samples, strict=True)
         ]
-        answered, more = _graded(run, subject, prompts, grader, reason, listener)
+        graded = _Grading.of(run, subject, targets, prompts, listener)
+        models, _ = models_of(subject, prompts, listener, alone=True)
+        answered, more, notes = graded.judge(models, prompts)
         seconds |= more
         for name, given in answered.items():
             scores = [grade.score for grade in given.grades if grade.score is not None]
             if scores:
-                judged[name].metrics[f"own answers like the preferred ones ({grader.name})"] = sum(scores) / len(scores)
-    losses = {name: preferred_loss(found, encoded) for name, found in logps.items()}
-    return _Found(samples, judged["base"], judged["fine_tuned"], (GRADER, pair_reason(judged)), losses, seconds)
-
-
-def _graded(
-    run: RunFolder, subject: Subject, samples: Sequence[Sample], grader: Grader, reason: str, listener: Listener
-) -> tuple[dict[str, Judged], dict[str, float]]:
-    """Returns the answers of both models, graded, and the seconds they took."""
-    listener(Event("message", f"grader = {grader.name}: {reason}", {"grader": grader.name}))
-    seconds: dict[str, float] = {}
-    judged: dict[str, Judged] = {}
-    with stop_switch(listener) as stop_requested:
-        for use_adapter in (False, True):
-            source = LocalModel(
-                subject.model,
-                subject.adapter,
-                use_adapter=use_adapter,
-                max_new_tokens=int(subject.recipe.evaluate.max_new_tokens),
-                batch_size=subject.recipe.evaluate.batch_size,
-            )
-            with stopwatch() as spent:
-                answers = collect_answers(
-                    source,
-                    samples,
-                    run.answers / f"{source.name}.jsonl",
-                    listener=listener,
-                    stop_requested=stop_requested,
+                judged[name].metrics[f"own answers like the preferred ones ({graded.grader.name})"] = sum(scores) / len(
+                    scores
                 )
-            seconds[f"answers_{source.name}"] = round(spent(), 1)
-            judged[source.name] = Judged.of(grader, samples, answers)
-    return judged, seconds
+    losses = {name: preferred_loss(found, encoded) for name, found in logps.items()}
+    parts = {"overfitting": sections.overfitting(subject.training, None)} if subject.training else {}
+    if subject.recipe.evaluate.baselines or subject.recipe.evaluate.against:
+        notes.append("Pairs of answers are ranked, not written: no others than base and fine-tuned model take part.")
+    return _Found(samples, judged, {}, (GRADER, pair_reason(judged)), losses, seconds, parts, notes)
 
 
-def open_subject(opened: OpenedModel, examples: Sequence[Example], *, own_rows: bool) -> Subject:
-    """Returns an adapter on disk as something to judge on these rows.
+@dataclass(frozen=True, slots=True)
+class _Grading:
+    """A grader with whatever it needs.
 
-    Args:
-        opened: with an adapter.
-        examples: the test rows.
-        own_rows: whether they are the run's own test rows, so that its data and training belong in the report.
-
-    Raises:
-        DataError: a row is too long and is not to be dropped.
-        EvaluateError: there is no adapter.
+    Attributes:
+        reason: why it was chosen.
+        judge: whom it asks, where it asks a model.
+        notes: what the reader of its scores must know.
     """
-    if opened.adapter is None:
-        raise EvaluateError("A base model alone has nothing to be compared with.", code="not_fine_tuned", param="model")
-    recipe, folder = opened.recipe, opened.base
-    shape = model_shape(folder)
-    device, _ = resolve_device(recipe.model.device)
-    dtype, _ = resolve_dtype(recipe.model.dtype, device)
-    model = load_model(folder, dtype, quantization=recipe.model.quantization, device=device)
-    adapter = load_adapter(model.network, opened.adapter)
-    length = shape.context_length if recipe.model.max_length == "auto" else recipe.model.max_length
-    drop = recipe.data.on_too_long == "drop"
-    method = method_of(examples)[0]
-    test = encode_rows(model.chat, examples, method=method, max_length=length, drop_too_long=drop)
-    train_examples = read_checked(opened.run.data / "train.jsonl") if opened.run else examples
-    if recipe.evaluate.max_new_tokens == "auto":
-        rows = RowStream(model.chat, train_examples, method="supervised", max_length=length, drop_too_long=True)
-        tokens = max_new_tokens(max(row.last_answer_tokens for row in rows))[0]
-        recipe = recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update={"max_new_tokens": tokens})})
-    stage = opened.run.stage("train") if opened.run and own_rows else None
-    return Subject(
-        recipe=recipe,
-        model=model,
-        adapter=adapter,
-        adapter_folder=opened.adapter,
-        train_examples=train_examples,
-        test=test,
-        data=DataSummary(**stage["data"]) if stage else None,
-        training=TrainingSummary(**stage["summary"]) if stage else None,
-        notes=stage["notes"] if stage else [],
+
+    run: RunFolder
+    recipe: Recipe
+    grader: Grader
+    reason: str
+    judge_model: OpenedJudge | None
+    notes: list[str]
+    listener: Listener
+
+    @classmethod
+    def of(
+        cls, run: RunFolder, subject: Subject, targets: Sequence[str], samples: Sequence[Sample], listener: Listener
+    ) -> Self:
+        """Opens the grader that the recipe asks for, or that suits the training answers."""
+        judge = open_judge(subject.recipe, run.path, listener)
+        grader, reason = choose_grader(subject.recipe.evaluate, targets, judge=judge.judge if judge else None)
+        listener(Event("message", f"grader = {grader.name}: {reason}", {"grader": grader.name}))
+        notes = calibrate(grader, subject.recipe, samples, judge, listener)
+        return cls(run, subject.recipe, grader, reason, judge, notes, listener)
+
+    def judge(
+        self, models: Sequence[Asked], samples: Sequence[Sample]
+    ) -> tuple[dict[str, Judged], dict[str, float], list[str]]:
+        """Returns the models' answers with their grades, the seconds they took, and what their reader must know."""
+        seconds: dict[str, float] = {}
+        answers: dict[str, list[Answer]] = {}
+        notes = list(self.notes)
+        for model, given, spent in answers_of(models, self.run, self.recipe.evaluate.samples, self.listener):
+            seconds[f"answers_{model.source.name}"] = round(spent, 1)
+            answers[model.title] = given
+            if isinstance(model.source, RemoteModel):
+                notes += model.source.notes(given)
+        with stopwatch() as spent_grading:
+            judged = grade_models(
+                self.grader, self.recipe, samples, answers, judge=self.judge_model, listener=self.listener
+            )
+        seconds["grading"] = round(spent_grading(), 1)
+        if self.judge_model:
+            notes += self.judge_model.notes()
+        return judged, seconds, notes
+
+
+def _forgetting(run: RunFolder, subject: Subject, listener: Listener) -> Forgetting | None:
+    """Returns what was forgotten, by the recipe's probe."""
+    probe = open_probe(subject.recipe.evaluate.probe)
+    if probe is None:
+        return None
+    with stop_switch(listener) as stop_requested:
+        found = probe_stage(
+            subject.model,
+            subject.adapter,
+            probe,
+            subject.recipe,
+            run.answers,
+            identity=subject.identity,
+            listener=listener,
+            stop_requested=stop_requested,
+        )
+    return forgetting_part(found)
+
+
+def with_requirement(report: Report, require: str | None) -> Report:
+    """Returns the report with whether it meets what the recipe demands of it."""
+    return (
+        report if require is None else report.model_copy(update={"requirement": evaluate_requirement(require, report)})
     )
 
 
-def forget_answers(run: RunFolder) -> None:
-    """Removes answers of an earlier evaluation: a new one may use other rows or settings."""
-    shutil.rmtree(run.answers, ignore_errors=True)
+def _parts(
+    grader: Grader, samples: Sequence[Sample], judged: Mapping[str, Judged], subject: Subject, targets: Sequence[str]
+) -> dict[str, Any]:
+    """Returns the parts of the report that are about the answers themselves."""
+    base, tuned = judged["base"], judged["fine-tuned"]
+    asked = [sample.target for sample in samples for _ in range(tuned.draws)]
+    texts = [[answer.text for answer in each.answers] for each in (base, tuned)]
+    chat = subject.model.chat
+    expected = [len(chat.tokenizer(sample.target, add_special_tokens=False).input_ids) + 1 for sample in samples]
+    parts: dict[str, Any] = {
+        "unscored_reasons": sections.reasons(judged),
+        "shape": sections.answer_shape(shape_of(grader.name, targets), sum(expected) / len(expected), base, tuned),
+        "isolation": " ".join(isolations(grader)),
+    }
+    if isinstance(grader, LabelGrader):
+        parts["confusion"] = sections.confusion_table(asked, *texts)
+    if isinstance(grader, JsonGrader):
+        parts["fields"] = sections.field_rows(asked, *texts)
+    return parts
 
 
-def _grader(recipe: Recipe, train_examples: Sequence[Example], chat: ChatTokenizer) -> tuple[Grader, str]:
-    portions = (train_examples[start : start + _ROWS_AT_ONCE] for start in range(0, len(train_examples), _ROWS_AT_ONCE))
-    return choose_grader(recipe.evaluate, [sample.target for some in portions for sample in samples_of(some, chat)])
+def _facts(run: RunFolder, subject: Subject, losses: Mapping[str, float], seconds: Mapping[str, float]) -> RunFacts:
+    manifest = run.read_manifest() if run.manifest.exists() else {}
+    return RunFacts(
+        recipe=subject.recipe,
+        folder=str(run.path),
+        losses=losses,
+        data=subject.data,
+        training=subject.training,
+        resolved=manifest.get("resolved", []),
+        versions=versions(),
+        hashes={
+            **{f"{path} ({entry['file']})": entry["sha256"] for path, entry in manifest.get("inputs", {}).items()},
+            **{f"base {name}": digest for name, digest in manifest.get("base_model_sha256", {}).items()},
+            "adapter": sha256_file(weights_file(subject.adapter_folder)),
+            "recipe": manifest.get("recipe_sha256", ""),
+        },
+        seconds=seconds,
+    )
+
+
+def _targets(examples: Sequence[Example], chat: ChatTokenizer) -> list[str]:
+    """Returns the answers of examples, as the model has to write them."""
+    portions = (examples[start : start + _ROWS_AT_ONCE] for start in range(0, len(examples), _ROWS_AT_ONCE))
+    return [sample.target for some in portions for sample in samples_of(some, chat)]
 
 
 def _test_losses(subject: Subject, rows: Sequence[EncodedExample], listener: Listener) -> dict[str, float]:

@@ -21,12 +21,15 @@ from luthier.evaluate.statistics import wilson_interval
 from luthier.model.chat_template import ChatTokenizer
 from luthier.model.loader import LoadedModel
 from luthier.model.lora import Adapter
-from luthier.report.build import Judged, readable
+from luthier.report.build import readable
+from luthier.report.judged import Judged
 from luthier.train.encode import EncodedPair
 from luthier.train.engine import open_engine
 from luthier.train.preference import answer_logps
 
 GRADER = "preference"
+TITLES = {"base": "base", "fine_tuned": "fine-tuned"}
+"""What reports call the two models."""
 
 
 def pair_logps(
@@ -58,7 +61,7 @@ def judge_pairs(
     others: Sequence[str],
     pairs: Sequence[EncodedPair],
 ) -> dict[str, Judged]:
-    """Returns both models, each judged by which answers it finds likelier; its answer to a row is the likelier one.
+    """Returns both models by title, each judged by which answers it finds likelier; its answer to a row is that one.
 
     Args:
         logps: from `pair_logps`.
@@ -77,7 +80,7 @@ def judge_pairs(
             Answer(sample.id, sample.target if r else other, int(count[0 if r else 1]), "stop")
             for sample, other, count, r in zip(samples, others, tokens, right, strict=True)
         ]
-        judged[name] = Judged(
+        judged[TITLES[name]] = Judged(
             answers,
             [Grade(float(r), None if r else "the other answer is likelier") for r in right],
             {sample.id: float(r) for sample, r in zip(samples, right, strict=True)},
@@ -96,7 +99,7 @@ def preferred_loss(logps: NDArray[np.float64], pairs: Sequence[EncodedPair]) -> 
 
 def grader_reason(judged: Mapping[str, Judged]) -> str:
     """Returns what was measured, with the reward accuracy and its interval."""
-    accuracy, n = judged["fine_tuned"].metrics["reward accuracy"], len(judged["fine_tuned"].answers)
+    accuracy, n = judged["fine-tuned"].metrics["reward accuracy"], len(judged["fine-tuned"].answers)
     low, high = wilson_interval(round(accuracy * n), n)
     return (
         "right is a row whose preferred answer the model finds likelier than the other. Reward accuracy is the share of rows "

@@ -15,10 +15,12 @@ from luthier.data.rows_on_disk import RowsOnDisk, chosen, known_as, written_rows
 from luthier.data.split import Split, split_examples, take, write_examples, write_rejected
 from luthier.data.twins.overlap import find_overlap
 from luthier.errors import DataError, RecipeError
+from luthier.evaluate.outlook import outlook
 from luthier.model.allocator import give_back_freed_memory
 from luthier.recipe import DataRecipe, Recipe
 from luthier.report.schema import DataSummary
 from luthier.runs import Event, Listener, RunFolder, sha256_file, stopwatch
+from luthier.stages.independence import cluster_sizes
 from luthier.stages.reading import checked, method_of
 
 SIDES = ("train", "validation", "test")
@@ -104,6 +106,8 @@ def prepare(recipe: Recipe, listener: Listener, *, hold_out: bool = True) -> Pre
         sides["train"] = take(sides["train"], data.max_train, recipe.seed)
     rejected = [*main.rejected, *(row for side in given.values() for row in side.rejected), *overlapping.values()]
     _tell(listener, sides, split, rejected, notes)
+    if hold_out and sides["test"]:
+        _tell_outlook(listener, sides["test"], recipe)
     findings = [f"{f.message} ({f.file}:{f.line})" for f in main.findings if f.severity == "warning"]
     summary = DataSummary(
         source=str(data.train),
@@ -193,6 +197,16 @@ def _tell(
     labels = f"; stratified by {split.num_labels:,} labels" if split.num_labels else ""
     listener(
         Event("message", f"{listing} rows; {split.num_groups:,} groups of like rows, none on two sides{labels}", sizes)
+    )
+
+
+def _tell_outlook(listener: Listener, test: Sequence[Example], recipe: Recipe) -> None:
+    """Says what a test of these rows can show, before anything is trained."""
+    wanted = recipe.evaluate
+    rows = test if wanted.max_samples is None else take(test, wanted.max_samples, recipe.seed)
+    ahead = outlook(len(rows), minimum_gain=wanted.minimum_gain, cluster_sizes=cluster_sizes(rows, wanted.cluster))
+    listener(
+        Event("message" if ahead.enough else "warning", ahead.sentence, {"detectable_gain": ahead.detectable_gain})
     )
 
 

@@ -44,6 +44,12 @@ class Engine(Protocol):
     def logps(self, batch: FlatBatch) -> Tensor:
         """Returns the log-probability of each trained token [N], float32."""
 
+    def hidden(self, batch: FlatBatch) -> tuple[Tensor, Tensor]:
+        """Returns what the trained tokens are predicted from: the hidden states before the head [N, D], and the head [V, D].
+
+        The hidden states last until the next call; the head is that of the model as it stands, base or adapted.
+        """
+
     def accumulate(self, batch: FlatBatch, weights: Tensor | Weigh) -> Tensor:
         """Adds the gradient of Σ weight · logp to the adapter's, and returns the log-probabilities [N].
 
@@ -117,6 +123,11 @@ class FusedEngine:
         batch = batch.to(self._decoder.device)
         return target_logps(self._forward(batch, for_backward=False).hidden_ND, self._head_VD, batch.targets_N)[0]
 
+    def hidden(self, batch: FlatBatch) -> tuple[Tensor, Tensor]:
+        """Returns the hidden states before the head at the positions that predict a trained token [N, D], and the head."""
+        batch = batch.to(self._decoder.device)
+        return self._forward(batch, for_backward=False).hidden_ND[: batch.num_trained], self._head_VD
+
     def accumulate(self, batch: FlatBatch, weights: Tensor | Weigh) -> Tensor:
         """Adds the gradient of Σ weight · logp to the adapter's, and returns the log-probabilities [N]."""
         batch = batch.to(self._decoder.device)
@@ -159,6 +170,11 @@ class GenericEngine:
         """Returns the log-probability of each trained token [N]."""
         batch = batch.to(self._head().device)
         return target_logps(self._hidden(batch), self._head(), batch.targets_N)[0]
+
+    @torch.no_grad()
+    def hidden(self, batch: FlatBatch) -> tuple[Tensor, Tensor]:
+        """Returns the hidden states before the head at the positions that predict a trained token [N, D], and the head."""
+        return self._hidden(batch.to(self._head().device)), self._head().detach()
 
     def accumulate(self, batch: FlatBatch, weights: Tensor | Weigh) -> Tensor:
         """Adds the gradient of Σ weight · logp to the adapter's, and returns the log-probabilities [N]."""

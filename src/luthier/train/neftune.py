@@ -39,6 +39,11 @@ class NoisyEngine:
         """Returns the log-probability of each trained token [N], without noise."""
         return self._engine.logps(batch)
 
+    def hidden(self, batch: FlatBatch) -> tuple[Tensor, Tensor]:
+        """Returns the hidden states before the head at the positions that predict a trained token [N, D], and the head;
+        without noise."""
+        return self._engine.hidden(batch)
+
     def accumulate(self, batch: FlatBatch, weights: Tensor | Weigh) -> Tensor:
         """Adds the gradient of Σ weight · logp to the adapter's, and returns the log-probabilities [N], with noise."""
         lengths_T1 = longest(batch)[:, None]

@@ -18,6 +18,7 @@ from luthier.evaluate.graders.protocol import (
     Item,
     Summarising,
     grade_all,
+    grade_answers,
     summarise,
     unscored_reasons,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "field_scores",
     "find_grader",
     "grade_all",
+    "grade_answers",
     "infer_grader",
     "label_of",
     "open_grader",

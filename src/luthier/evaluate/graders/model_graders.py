@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from luthier.errors import EvaluateError, ModelError, RemoteError
@@ -12,11 +12,34 @@ from luthier.evaluate.graders.label import label_of
 from luthier.evaluate.graders.protocol import shortened
 from luthier.evaluate.graders.reward import Case, OpenAIGrader, Reward
 from luthier.evaluate.judge import Judge, JudgeRequest, result_schema
+from luthier.evaluate.judge_correction import JudgeCheck, judged_share
+from luthier.evaluate.samples import Grade
 from luthier.recipe_graders import LabelModelDefinition, ScoreModelDefinition, Template
 
 
+def judge_needed(judge: Judge | None, kind: str, model: str = "") -> Judge:
+    """Returns the judge.
+
+    Raises:
+        EvaluateError: code "no_judge" where there is none.
+    """
+    if judge is None:
+        raise EvaluateError(
+            f"The grader {kind} asks a model{f' ({model})' if model else ''}, and there is none to ask.",
+            code="no_judge",
+            param="evaluate.judge",
+            hint=f"Set evaluate.judge=openai:{model or 'gpt-4.1-mini'}, evaluate.judge=http://localhost:8000/v1#MODEL, or to "
+            "the name or folder of a local model.",
+        )
+    return judge
+
+
 class ModelGrader(OpenAIGrader):
-    """A grader that asks a model and reads its reply."""
+    """A grader that asks a model and reads its reply.
+
+    Attributes:
+        check: the judge's verdicts beside people's on answers of the same kind, where there are any: they correct its share.
+    """
 
     def __init__(
         self,
@@ -28,19 +51,37 @@ class ModelGrader(OpenAIGrader):
         pass_threshold: float | None = None,
     ) -> None:
         super().__init__(definition.name or definition.type, pass_threshold=pass_threshold, scale=scale)
-        if judge is None:
-            raise EvaluateError(
-                f"The grader {definition.type} asks a model ({definition.model}), and there is none to ask.",
-                code="no_judge",
-                param="evaluate.grader",
-                hint="Give the evaluation a judge: a local model or an OpenAI-compatible service.",
-            )
-        self._judge = judge
+        self._judge = judge_needed(judge, definition.type, definition.model)
+        self.check: JudgeCheck | None = None
         self._model = definition.model
         self._messages = [(message.role, Template(message.content)) for message in definition.input]
         parameters = definition.sampling_params
         self._sampling = parameters.model_dump(exclude_none=True) if parameters else {}
         self._schema = result_schema(allowed)
+
+    def passed(self, grade: Grade) -> bool | None:
+        """Returns whether an answer passes; None where it has no score, or nothing says from which score on one does."""
+        if grade.score is None or "passed" not in grade.details:
+            return None
+        return bool(grade.details["passed"])
+
+    def summarise(self, targets: Sequence[str], answers: Sequence[str], grades: Sequence[Grade], /) -> dict[str, float]:
+        """Returns the mean of each detail, and the share that the judge passes: corrected for its mistakes, with the ends of
+        its interval, or marked as uncalibrated."""
+        numbers = super().summarise(targets, answers, grades)
+        verdicts = [verdict for verdict in map(self.passed, grades) if verdict is not None]
+        if not verdicts:
+            scores = [grade.score for grade in grades if grade.score is not None]
+            return numbers | {"judge's score (uncalibrated)": sum(scores) / len(scores)}
+        share = judged_share(sum(verdicts), len(verdicts), self.check)
+        if not share.calibrated:
+            return numbers | {"passed by the judge (uncalibrated)": share.value}
+        return numbers | {
+            "passed by the judge (corrected)": share.value,
+            "passed by the judge (corrected, low)": share.low,
+            "passed by the judge (corrected, high)": share.high,
+            "passed by the judge (as judged)": share.passed_share,
+        }
 
     def _reward(self, case: Case) -> Reward:
         messages = [{"role": role, "content": text.render(case.namespaces)} for role, text in self._messages]
@@ -70,6 +111,10 @@ class LabelModelGrader(ModelGrader):
         super().__init__(definition, judge, {"type": "string", "enum": list(definition.labels)})
         self._labels = {label_of(label): label for label in definition.labels}
         self._passing = set(definition.passing_labels)
+
+    def passed(self, grade: Grade) -> bool | None:
+        """Returns whether the label is one that passes; None where there is none."""
+        return None if grade.score is None else grade.score == 1.0
 
     def _read(self, result: Any, text: str, details: dict[str, float]) -> Reward:
         label = self._labels.get(label_of(result if isinstance(result, str) else text))

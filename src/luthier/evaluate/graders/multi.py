@@ -14,16 +14,16 @@ class MultiGrader(OpenAIGrader):
 
     Args:
         definition: the formula.
-        graders: those it names.
+        graders: those it names; `parts` holds them.
     """
 
     def __init__(self, definition: MultiDefinition, graders: Mapping[str, Grader]) -> None:
         super().__init__(definition.name or definition.type)
-        self._graders = graders
+        self.parts = graders
         self._formula = Formula(definition.calculate_output, graders)
 
     def _reward(self, case: Case) -> Reward:
-        parts = {name: _reward_of(grader, case) for name, grader in self._graders.items()}
+        parts = {name: _reward_of(grader, case) for name, grader in self.parts.items()}
         for name, part in parts.items():
             if part.value is None:
                 return Reward(None, f"{name}: {part.reason}", part.fault, parts)

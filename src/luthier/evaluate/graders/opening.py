@@ -12,6 +12,7 @@ from luthier.evaluate.graders.json_fields import JsonGrader
 from luthier.evaluate.graders.label import LabelGrader
 from luthier.evaluate.graders.model_graders import LabelModelGrader, ScoreModelGrader
 from luthier.evaluate.graders.multi import MultiGrader
+from luthier.evaluate.graders.pairwise_grader import PairwiseGrader
 from luthier.evaluate.graders.protocol import Grader
 from luthier.evaluate.graders.python_grader import PythonGrader
 from luthier.evaluate.graders.sql import SqlGrader
@@ -30,6 +31,7 @@ from luthier.recipe_graders import (
     LabelDefinition,
     LabelModelDefinition,
     MultiDefinition,
+    PairwiseDefinition,
     PythonDefinition,
     RegexDefinition,
     ScoreModelDefinition,
@@ -62,7 +64,8 @@ def find_grader(name: str) -> Grader:
         f"There is no grader named {name!r}.",
         code="unknown_grader",
         param="evaluate.grader",
-        hint=(f"Did you mean {near[0]!r}? " if near else "") + f"Graders: {', '.join([*GRADERS, SqlGrader.name])}.",
+        hint=(f"Did you mean {near[0]!r}? " if near else "")
+        + f"Graders: {', '.join([*GRADERS, SqlGrader.name, PairwiseGrader.name])}.",
     )
 
 
@@ -79,7 +82,7 @@ def open_grader(
     Args:
         grader: a name; a definition as the recipe holds it; OpenAI's JSON as Python holds it.
         database: the SQLite file of `sql` graders that name none.
-        judge: whom `label_model` and `score_model` ask.
+        judge: whom `label_model`, `score_model` and `pairwise` ask.
         embed: what `cosine` compares.
         limits: of `python` graders.
 
@@ -87,6 +90,8 @@ def open_grader(
         EvaluateError: code "unknown_grader", "bad_grader" for a definition that is wrong, "no_database", "no_judge",
             "no_embeddings", "bad_json_schema".
     """
+    if grader == PairwiseGrader.name:
+        grader = PairwiseDefinition(type="pairwise")
     if isinstance(grader, str):
         return SqlGrader(database=database) if grader == SqlGrader.name else find_grader(grader)
     if isinstance(grader, Mapping):
@@ -114,6 +119,8 @@ def open_grader(
             return LabelModelGrader(grader, judge)
         case ScoreModelDefinition():
             return ScoreModelGrader(grader, judge)
+        case PairwiseDefinition():
+            return PairwiseGrader(grader, judge)
         case PythonDefinition():
             return PythonGrader(grader, limits)
     return _own(grader, database)
@@ -131,7 +138,7 @@ def choose_grader(
     Args:
         recipe: its `grader` and `database`.
         train_targets: the training answers, as the model has to write them.
-        judge: whom `label_model` and `score_model` ask.
+        judge: whom `label_model`, `score_model` and `pairwise` ask.
         embed: what `cosine` compares.
 
     Raises:

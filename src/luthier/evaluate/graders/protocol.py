@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
-from luthier.evaluate.samples import Grade
+from luthier.evaluate.samples import Answer, Grade
 
 Item = Mapping[str, Any]
 """The row that a sample was made of, as its file has it: OpenAI's `item` namespace."""
@@ -88,6 +88,37 @@ def grade_all(
         return [grader.grade(*row) for row in rows]
     with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(lambda row: grader.grade(*row), rows))
+
+
+def grade_answers(
+    grader: Grader,
+    targets: Sequence[str],
+    answers: Sequence[Answer],
+    items: Sequence[Item] | None = None,
+    *,
+    workers: int = 1,
+) -> list[Grade]:
+    """Returns the grade of each answer, in their order; where a service refused to answer there is nothing to score.
+
+    Args:
+        grader, targets, items, workers: as of `grade_all`.
+        answers: of the same rows in the same order.
+
+    Raises:
+        ValueError: the lengths differ.
+    """
+    rows = list(zip(targets, answers, items if items is not None else [NO_ITEM] * len(targets), strict=True))
+    given = [row for row in rows if row[1].finish_reason != "refused"]
+    targets, texts, items = ([row[0] for row in given], [row[1].text for row in given], [row[2] for row in given])
+    grades = iter(grade_all(grader, targets, texts, items, workers=workers))
+    return [
+        Grade(None, unanswered(answer)) if answer.finish_reason == "refused" else next(grades) for _, answer, _ in rows
+    ]
+
+
+def unanswered(answer: Answer) -> str:
+    """Returns why there is no answer, in words that are the same for all rows of a kind; the answer has the service's own."""
+    return f"could not be answered: {(answer.refusal or 'refused').partition(':')[0]}"
 
 
 def unscored_reasons(grades: Sequence[Grade]) -> dict[str, int]:

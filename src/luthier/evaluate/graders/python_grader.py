@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from luthier.evaluate.graders.protocol import Grader
 from luthier.evaluate.graders.reward import Case, Fault, OpenAIGrader, Reward
 from luthier.evaluate.sandbox.process import Isolation, Limits, run_grade
 from luthier.recipe_graders import PythonDefinition
@@ -32,3 +33,11 @@ class PythonGrader(OpenAIGrader):
             fault: Fault = "python_grader_server_error" if outcome.by == "machine" else "python_grader_runtime_error"
             return Reward(None, outcome.reason, fault)
         return Reward(outcome.value)
+
+
+def isolations(grader: Grader) -> list[str]:
+    """Returns what kept the code of a grader, or of those it is made of, from this machine: a sentence each."""
+    if isinstance(grader, PythonGrader):
+        return [grader.isolation.sentence] if grader.isolation else []
+    parts = getattr(grader, "parts", {})
+    return list(dict.fromkeys(sentence for part in parts.values() for sentence in isolations(part)))
