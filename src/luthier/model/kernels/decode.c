@@ -21,6 +21,8 @@
 #endif
 
 #define WIDE 16  /* tokens of a tile; keys of a block of the cache */
+#define QUERIES 4 /* that attend together */
+#define PARTS 4   /* of a head, 16 wide, that are added up together */
 #define DEEP 32  /* inputs are taken in steps of this many, filled up with zeros */
 #define TALL 32  /* outputs that are computed together, in two halves */
 #define HALF 16

@@ -231,17 +231,26 @@ static void NAME(attend)(const Network *net, const Pass *pass, int64_t number, i
     }
     for (int64_t s = begin; s < end; s += WIDE) {
         const NUMBER *keys = NAME(keys_of)(net, pass, table[s / WIDE], number, group);
-        for (int64_t i = 0; i < count * R; i++) {
+        int64_t i = 0;
+        for (; i + QUERIES <= count * R; i += QUERIES) { /* sums that do not wait for each other */
+            Lanes sum[QUERIES] = {{0}};
+            for (int64_t k = 0; k < wide; k += PAIR)
+                for (int j = 0; j < QUERIES; j++)
+                    sum[j] = NAME(add_product)(sum[j], asked + (i + j) * wide + k, keys + k * WIDE);
+            for (int j = 0; j < QUERIES; j++) *(Lanes *)(scores + (i + j) * pass->span + s - begin) = sum[j];
+        }
+        for (; i < count * R; i++) {
             Lanes sum = {0};
             for (int64_t k = 0; k < wide; k += PAIR)
                 sum = NAME(add_product)(sum, asked + i * wide + k, keys + k * WIDE);
             *(Lanes *)(scores + i * pass->span + s - begin) = sum;
         }
     }
-    for (int64_t i = 0; i < count * R; i++) {
-        int64_t t = from + i / R, stop = first + i / R + 1, start = window > 0 && stop > window ? stop - window : 0;
+    int64_t high = round_up(end, WIDE);
+    float totals[count * R];
+    for (int64_t i = 0; i < count * R; i++) { /* shares; 0 for what a query does not see */
+        int64_t stop = first + i / R + 1, start = window > 0 && stop > window ? stop - window : 0;
         float *row = scores + i * pass->span - begin, most = -INFINITY;
-        int64_t high = round_up(stop, WIDE);
 #pragma omp simd reduction(max : most)
         for (int64_t s = begin; s < high; s++) {
             float value = s >= start && s < stop ? row[s] : -INFINITY;
@@ -258,24 +267,36 @@ static void NAME(attend)(const Network *net, const Pass *pass, int64_t number, i
             sums += shares;
             *(Lanes *)(row + s) = shares;
         }
-        float sum = 0.0f;
-        for (int lane = 0; lane < WIDE; lane++) sum += sums[lane];
-        NUMBER *out = (NUMBER *)pass->attended + t / WIDE * round_up(H * K, DEEP) * WIDE;
-        for (int64_t k = 0; k < wide; k += 4 * WIDE) {
-            Lanes found[4] = {{0}, {0}, {0}, {0}};
-            int parts = (int)least(4, (wide - k) / WIDE);
-            for (int64_t s = start; s < stop; s++) {
+        totals[i] = 0.0f;
+        for (int lane = 0; lane < WIDE; lane++) totals[i] += sums[lane];
+    }
+    for (int64_t i = 0; i < count * R; i += QUERIES) {
+        int64_t queries = least(QUERIES, count * R - i);
+        const float *rows = scores + i * pass->span - begin;
+        for (int64_t k = 0; k < wide; k += PARTS * WIDE) {
+            Lanes found[QUERIES][PARTS] = {{{0}}};
+            int64_t parts = least(PARTS, (wide - k) / WIDE);
+            for (int64_t s = begin; s < end; s++) {
                 const NUMBER *values = NAME(keys_of)(net, pass, table[s / WIDE], number, group) + wide * WIDE +
                                        s % WIDE * wide + k;
-                float share = row[s];
-                if (parts == 4)
-                    for (int part = 0; part < 4; part++) found[part] += NAME(widen)(values + part * WIDE) * share;
+                if (queries == QUERIES && parts == PARTS) /* the same with numbers that the compiler knows */
+                    for (int part = 0; part < PARTS; part++) {
+                        Lanes value = NAME(widen)(values + part * WIDE);
+                        for (int j = 0; j < QUERIES; j++) found[j][part] += value * rows[j * pass->span + s];
+                    }
                 else
-                    for (int part = 0; part < parts; part++) found[part] += NAME(widen)(values + part * WIDE) * share;
+                    for (int part = 0; part < parts; part++) {
+                        Lanes value = NAME(widen)(values + part * WIDE);
+                        for (int j = 0; j < queries; j++) found[j][part] += value * rows[j * pass->span + s];
+                    }
             }
-            const float *all = (const float *)found;
-            for (int64_t j = 0; j < least(4 * WIDE, K - k); j++)
-                *NAME(place)(out, (group * R + i % R) * K + k + j, t % WIDE) = STORE(all[j] / sum);
+            for (int j = 0; j < queries; j++) {
+                int64_t t = from + (i + j) / R, head = group * R + (i + j) % R;
+                NUMBER *out = (NUMBER *)pass->attended + t / WIDE * round_up(H * K, DEEP) * WIDE;
+                const float *all = (const float *)found[j];
+                for (int64_t l = 0; l < least(PARTS * WIDE, K - k); l++)
+                    *NAME(place)(out, head * K + k + l, t % WIDE) = STORE(all[l] / totals[i + j]);
+            }
         }
     }
 }
