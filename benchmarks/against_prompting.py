@@ -102,7 +102,7 @@ def page(reports: dict[str, Report], arguments: argparse.Namespace) -> str:
             lines.append(f"| {' | '.join(cells)} |")
         lines += ["", *(f"- {title}: {said}" for title, said in table.described.items() if title in against)]
         assert report.contamination is not None
-        lines.append(f"- {report.contamination.sentence}")
+        lines.append(f"- {report.contamination.sentence.replace(f'{arguments.data}/', '')}")
         if report.forgetting:
             lines.append(f"- forgetting: {report.forgetting.verdict}. {report.forgetting.reason}")
     versions = ", ".join(f"{key} {value}" for key, value in next(iter(reports.values())).versions.items())

@@ -114,6 +114,8 @@ class TestJSON(_Part):
     """The groups among the test rows: a test is worth as many rows as it has groups."""
     detectable_gain: float | None
     """The smallest gain, as a share, that shows with 80 % power; null where none does."""
+    rows_needed: int | None
+    """Test rows that would show a gain of 10 points with 80 % power; null above 100,000."""
     said: str
     """The same as a sentence."""
 
