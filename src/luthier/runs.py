@@ -7,7 +7,9 @@ DIR/data/              train.jsonl validation.jsonl test.jsonl rejected.jsonl
 DIR/metrics.jsonl      a line a step
 DIR/checkpoints/       what a resumed run starts from
 DIR/adapter/           adapter_config.json adapter_model.safetensors (PEFT's format)
-DIR/answers/           base.jsonl fine_tuned.jsonl
+DIR/answers/           a file for each model that answered, what it was asked of in its first line
+DIR/judge.jsonl        what a judge said
+DIR/curve/             runs on parts of the data
 DIR/report.json  DIR/report.html
 ```
 """

@@ -353,7 +353,7 @@ def _with_curve(run: RunFolder, report: Report, place: Path, listener: Listener)
             found[part.num_rows] = finetune(resume=part.folder, listener=listener)
         else:
             found[part.num_rows] = finetune(out=part.folder, recipe=part.recipe, listener=listener)
-    report = report.model_copy(update={"curve": curve_of(run, report, found)})
+    report = report.model_copy(update={"curve": curve_of(report, found)})
     requirement = report.requirement
     report = with_requirement(report, requirement.expression if requirement else None)
     write_report(report, place)

@@ -153,9 +153,11 @@ def test_a_planted_leak_is_named_and_takes_no_part_in_the_verdict(settings, tmp_
 
 
 def test_rows_that_were_all_trained_on_are_no_test(run) -> None:
+    heard: list[Event] = []
     with pytest.raises(EvaluateError, match="stands in the training data") as caught:
-        sdk.evaluate(run, data=run / "data/train.jsonl")
+        sdk.evaluate(run, data=run / "data/train.jsonl", listener=heard.append)
     assert caught.value.code == "all_contaminated"
+    assert not [event for event in heard if event.kind == "progress"]  # nothing was asked before
 
 
 def test_whether_training_rows_leak_is_not_known_for_an_adapter_alone(run, tmp_path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
+
+import orjson
 
 _MOST_OBJECTS = 1_000
 """Places in a reply where an object is looked for, so that one of braces alone takes no time to speak of."""
@@ -29,6 +32,11 @@ class JudgeRequest:
     response_schema: Mapping[str, Any] | None = None
     name: str = "judgement"
     sampling: Mapping[str, Any] = field(default_factory=dict)
+
+    def digest(self, identity: str) -> str:
+        """Returns a key of this question to the judge of that identity: equal for what gets the same reply."""
+        asked = orjson.dumps([identity, asdict(self)], option=orjson.OPT_SORT_KEYS)
+        return hashlib.blake2b(asked, digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, fields
 from pathlib import Path
-
-import orjson
 
 from luthier.errors import Interrupted
 from luthier.evaluate.judge import Judge, JudgeReply, JudgeRequest
@@ -73,7 +70,7 @@ class CachedJudge:
             RemoteError, ModelError: as the judge.
             Interrupted: a stop was requested, and the reply is not known yet.
         """
-        key = self._key(request)
+        key = request.digest(self._identity)
         with self._lock:
             self._used.add(key)
             future = self._replies.get(key)
@@ -96,7 +93,3 @@ class CachedJudge:
             append_line(self._path, {"asked": key, **asdict(reply)})
         future.set_result(reply)
         return reply
-
-    def _key(self, request: JudgeRequest) -> str:
-        asked = [self._identity, asdict(request)]
-        return hashlib.blake2b(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()

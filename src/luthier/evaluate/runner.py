@@ -27,18 +27,14 @@ TOLD_EVERY = 16
 def samples_of(examples: Sequence[Example], chat: ChatTokenizer) -> list[Sample]:
     """Returns a sample for each example: its last trained assistant message is the target, all before it the prompt.
 
-    The target is written as the model would have to write it: for tool calls, the template's text for them. Ids are
-    the row's content hash, numbered where a row stands more than once, so they do not depend on its place.
+    The target is written as the model would have to write it: for tool calls, the template's text for them.
     """
-    seen: Counter[str] = Counter()
     samples = []
-    for example in examples:
+    for key, example in zip(sample_ids(examples), examples, strict=True):
         last = max(index for index, message in enumerate(example.messages) if is_trained(message))
-        seen[example.content_hash] += 1
-        copy = seen[example.content_hash]
         samples.append(
             Sample(
-                id=example.content_hash if copy == 1 else f"{example.content_hash}-{copy}",
+                id=key,
                 prompt=example.messages[:last],
                 target=chat.turn_text(example.messages, example.tools, last),
                 tools=example.tools,
@@ -46,6 +42,20 @@ def samples_of(examples: Sequence[Example], chat: ChatTokenizer) -> list[Sample]
             )
         )
     return samples
+
+
+def sample_ids(examples: Sequence[Example]) -> list[str]:
+    """Returns the ids of the samples of examples.
+
+    They are the row's content hash, numbered where a row stands more than once, so they do not depend on its place.
+    """
+    seen: Counter[str] = Counter()
+    ids = []
+    for example in examples:
+        key = example.content_hash
+        seen[key] += 1
+        ids.append(key if seen[key] == 1 else f"{key}-{seen[key]}")
+    return ids
 
 
 class LocalModel(AnswerSource):
@@ -109,8 +119,12 @@ class LocalModel(AnswerSource):
     def _sampling(self, sample: str) -> Sampling:
         if self._temperature == 0:
             return Sampling()
-        digest = hashlib.blake2b(f"{self._seed}:{sample}".encode(), digest_size=4).digest()
-        return Sampling(self._temperature, seed=int.from_bytes(digest, "big"))
+        return Sampling(self._temperature, seed=seed_of(self._seed, sample))
+
+
+def seed_of(seed: int, sample: str) -> int:
+    """Returns the seed of the draw of one sample, 32 bits."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}:{sample}".encode(), digest_size=4).digest(), "big")
 
 
 def draws_of(samples: Sequence[Sample], count: int) -> list[Sample]:

@@ -12,7 +12,7 @@ from luthier.report.html_page import VERDICTS, render
 from luthier.report.html_rows import OUTCOMES, drawn_rows, shared_beginning
 from luthier.report.schema import Contamination, DifferenceInterval, ModelScore, Pairing, Report
 from luthier.report.side_by_side import flat
-from luthier.report.words import checks, dependence, forgetting_of, metric_words, models_of, power, remarks
+from luthier.report.words import checks, dependence, metric_words, models_of, power, remarks
 
 FIELDS_IN_VIEW = 15
 """More fields of JSON answers than this are folded."""
@@ -40,8 +40,8 @@ def render_html(report: Report) -> str:
         remarks=remarks(report),
         power=power(report),
         dependence=dependence(report),
-        forgotten=forgetting_of(report),
-        forgotten_items=_forgotten_items(forgetting_of(report)),
+        forgotten=report.forgetting,
+        forgotten_items=_forgotten_items(report.forgetting),
         leaked=_leaked(report.contamination) if report.contamination else [],
         fields=report.fields,
         fields_in_view=FIELDS_IN_VIEW,

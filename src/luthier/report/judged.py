@@ -46,11 +46,23 @@ class Judged:
         asked = [sample for sample in samples for _ in range(draws)]
         targets, texts = [sample.target for sample in asked], [answer.text for answer in answers]
         grades = grade_answers(grader, targets, answers, [sample.item for sample in asked], workers=workers)
+        return cls.graded(samples, answers, grades, summarise(grader, targets, texts, grades), draws)
+
+    @classmethod
+    def graded(
+        cls,
+        samples: Sequence[Sample],
+        answers: Sequence[Answer],
+        grades: Sequence[Grade],
+        metrics: dict[str, float],
+        draws: int = 1,
+    ) -> Judged:
+        """Returns answers whose grades are known, with the scores of each sample."""
         scores: dict[str, Score] = {}
         for number, sample in enumerate(samples):
             given = [grade.score for grade in grades[number * draws : (number + 1) * draws]]
             scores[sample.id] = given[0] if draws == 1 else given
-        return cls(answers, grades, scores, summarise(grader, targets, texts, grades), draws)
+        return cls(answers, grades, scores, metrics, draws)
 
     def first(self, each: Sequence[_Each]) -> Sequence[_Each]:
         """Returns, of answers or grades, the first of each sample."""

@@ -19,11 +19,10 @@ from luthier.report.schema import (
     Overfitting,
     TrainingSummary,
 )
+from luthier.report.words import CLEAR_GAP
 
 MANY_FIELDS = 200
 """JSON answers of more fields than this are records with keys of their own, not fields that recur."""
-_GAP = 0.25
-"""A validation loss this much above the training loss, relative, is called far above it. The choice is ours."""
 
 
 def model_table(table: ComparisonTable, judged: Mapping[str, Judged], described: Mapping[str, str]) -> ModelTable:
@@ -157,7 +156,13 @@ def overfitting(training: TrainingSummary, copying: Copying | None) -> Overfitti
         else:
             said.append(f"the validation loss fell to the end ({best:.3f}): training longer may still help")
         if gap is not None and train_loss:
-            far = "far above" if gap > _GAP * train_loss else "close to" if abs(gap) <= _GAP * train_loss else "below"
+            far = (
+                "far above"
+                if gap > CLEAR_GAP * train_loss
+                else "close to"
+                if abs(gap) <= CLEAR_GAP * train_loss
+                else "below"
+            )
             said.append(f"it is {far} the training loss of that epoch ({train_loss:.3f})")
     if copying:
         said.append(

@@ -12,7 +12,6 @@ from luthier.evaluate.table import compare_all
 from luthier.report.build import pairing
 from luthier.report.part import Part
 from luthier.report.schema import ComparedRow, DifferenceInterval, ModelScore, Pairing, Report, Verdict
-from luthier.report.words import forgetting_of
 
 MINIMUM_GAIN = 0.1
 """Of the comparisons, where the runs' recipes name different ones or none; the recipe's own default."""
@@ -100,7 +99,7 @@ def side_by_side(reports: Mapping[str, Report]) -> SideBySide:
             fine_tuned=report.fine_tuned,
             difference=report.difference,
             p_value=report.p_value,
-            forgetting=found.verdict if (found := forgetting_of(report)) else "",
+            forgetting=report.forgetting.verdict if report.forgetting else "",
             created_at=report.created_at,
         )
         for name, report in reports.items()

@@ -23,7 +23,7 @@ Grade = Literal["good", "bad", "mixed", "plain"]
 CLEAR_SHARE = 0.05
 """A share of answers that changes by less than this is not worth a line of its own. The choice is ours."""
 CLEAR_GAP = 0.25
-"""As where the report's sentence on overfitting calls a validation loss far above the training loss."""
+"""A validation loss this much above the training loss, relative, is called far above it. The choice is ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,8 @@ def checks(report: Report) -> list[Check]:
     found = []
     if (demand := report.requirement) is not None:
         found.append(_requirement(demand))
-    if (forgotten := forgetting_of(report)) is not None:
-        found.append(_forgetting(forgotten))
+    if report.forgetting is not None:
+        found.append(_forgetting(report.forgetting))
     if report.contamination is not None:
         found.append(_contamination(report.contamination))
     if report.overfitting is not None:
@@ -71,12 +71,6 @@ def checks(report: Report) -> list[Check]:
         found.append(_shape(report.shape))
     if (curve := report.curve) is not None:
         found.append(Check("more data", curve.answer.lower(), curve.sentence, "plain", worth_a_line=True))
-    return found
-
-
-def forgetting_of(report: Report) -> Forgetting | None:
-    """Returns what training made the model forget, where that was measured."""
-    found: Forgetting | None = getattr(report, "forgetting", None)
     return found
 
 

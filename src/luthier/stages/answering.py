@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from luthier.data.split import take
 from luthier.evaluate.copying import copied_share, in_other_words, is_worded
@@ -12,7 +12,7 @@ from luthier.evaluate.samples import Answer, AnswerSource, Sample
 from luthier.report.schema import Copying
 from luthier.runs import Event, Listener, RunFolder, stopwatch
 from luthier.stages.baselines import prompted
-from luthier.stages.sources import SourceSettings, open_source
+from luthier.stages.sources import SourceSettings, local_source, open_source
 from luthier.stages.stopping import stop_switch
 from luthier.stages.subject import Subject
 
@@ -109,15 +109,7 @@ def copying(run: RunFolder, subject: Subject, listener: Listener) -> Copying | N
 
 
 def _local(subject: Subject, name: str, *, adapted: bool, greedy: bool = False) -> LocalModel:
-    recipe = subject.recipe.evaluate
-    return LocalModel(
-        name,
-        subject.model,
-        subject.adapter,
-        identity=subject.identity,
-        use_adapter=adapted,
-        max_new_tokens=int(recipe.max_new_tokens),
-        batch_size=recipe.batch_size,
-        temperature=0.0 if greedy or recipe.samples == 1 else recipe.temperature,
-        seed=subject.recipe.seed,
-    )
+    settings = SourceSettings.of(subject.recipe)
+    if greedy:
+        settings = replace(settings, temperature=0.0)
+    return local_source(name, subject.model, subject.adapter, settings, identity=subject.identity, use_adapter=adapted)

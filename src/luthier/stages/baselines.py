@@ -16,7 +16,7 @@ from luthier.model.chat_template import ChatTokenizer, EncodedExample
 from luthier.recipe import Baseline
 from luthier.runs import Event, Listener
 from luthier.stages.subject import Subject
-from luthier.train.engine import open_engine
+from luthier.train.engine import Engine, open_engine
 from luthier.train.objective import ANSWERS
 from luthier.train.parts import Budget
 from luthier.train.validation import loss_on
@@ -60,10 +60,11 @@ def prompted(subject: Subject, samples: Sequence[Sample], listener: Listener) ->
         "few-shot": lambda: _same_for_all(train, subject.recipe.seed),
         "retrieved": lambda: _most_similar(train),
     }
+    engine = open_engine(subject.model, subject.adapter)
     found = []
     for baseline in wanted:
         listener(Event("stage", f"Choosing how many examples the base is shown, {_WORDS[baseline]}"))
-        found.append(_prompted(baseline, ways[baseline](), subject, samples, listener))
+        found.append(_prompted(baseline, ways[baseline](), subject, engine, samples, listener))
     return found, []
 
 
@@ -74,7 +75,7 @@ _WORDS: dict[Baseline, str] = {
 
 
 def _prompted(
-    baseline: Baseline, show: Show, subject: Subject, samples: Sequence[Sample], listener: Listener
+    baseline: Baseline, show: Show, subject: Subject, engine: Engine, samples: Sequence[Sample], listener: Listener
 ) -> Prompted:
     assert subject.train_examples is not None
     fits = _fits(subject)
@@ -82,7 +83,7 @@ def _prompted(
     chosen = take(rows, CHOSEN_ON, subject.recipe.seed) if len(rows) > CHOSEN_ON else rows
     counts = [count for count in TRIED if count <= len(subject.train_examples)]
     if chosen:
-        losses = {count: _loss(count, show, chosen, fits, subject, listener) for count in counts}
+        losses = {count: _loss(count, show, chosen, fits, subject, engine, listener) for count in counts}
         best = min(counts, key=lambda count: losses[count])
         tried = ", ".join(f"{count}: {loss:.3f}" for count, loss in losses.items())
         why = f"chosen by the loss on {counted(len(chosen), 'validation row')} (nats per token; {tried})"
@@ -126,6 +127,7 @@ def _loss(
     examples: Sequence[Example],
     fits: Callable[[Sample], bool],
     subject: Subject,
+    engine: Engine,
     listener: Listener,
 ) -> float:
     """Returns the base's mean loss on the answers of validation rows, after so many examples."""
@@ -134,7 +136,6 @@ def _loss(
         _encoded(fitted(sample, show(sample, count), fits)[0], example, chat)
         for example, sample in zip(examples, samples_of(examples, chat), strict=True)
     ]
-    engine = open_engine(subject.model, subject.adapter)
     with subject.adapter.disabled():
         loss = loss_on(rows, engine, subject.adapter, ANSWERS, Budget(subject.recipe.train.max_batch_tokens, listener))
     subject.adapter.train(False)

@@ -6,13 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from luthier.data.chat import content_text
-from luthier.model.adapter import load_adapter
-from luthier.model.device import resolve_device
 from luthier.model.generation.generator import Generator
 from luthier.model.generation.prompt import Options, Prompt, Sampling
-from luthier.model.loader import load_model, resolve_dtype
 from luthier.runs import Listener
-from luthier.stages.opening import Overrides, open_model
+from luthier.stages.opening import Overrides, load_opened, open_model
 from luthier.stages.reading import read_checked
 
 
@@ -28,10 +25,7 @@ class Conversation:
 
     def __init__(self, name: str, *, system: str | None, overrides: Overrides, listener: Listener) -> None:
         opened = open_model(name, overrides, listener)
-        device, _ = resolve_device(opened.recipe.model.device)
-        dtype, _ = resolve_dtype(opened.recipe.model.dtype, device)
-        self._model = load_model(opened.base, dtype, quantization=opened.recipe.model.quantization, device=device)
-        adapter = load_adapter(self._model.network, opened.adapter) if opened.adapter else None
+        self._model, adapter = load_opened(opened)
         self._generator = Generator(self._model, adapter, max_rows=1)
         if system is None and opened.run:
             prompts = {

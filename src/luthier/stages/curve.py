@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +14,10 @@ from luthier.data.split import take, write_examples
 from luthier.errors import EvaluateError
 from luthier.evaluate.learning_curve import fit_curve
 from luthier.evaluate.sentences import counted
+from luthier.evaluate.statistics import cluster_sums
 from luthier.recipe_io import LoadedRecipe
 from luthier.report.schema import CurvePoint, LearningCurve, Report
 from luthier.runs import RunFolder
-from luthier.stages.independence import clusters_of
 from luthier.stages.opening import read_recipe, with_overrides
 from luthier.stages.reading import read_checked
 
@@ -88,12 +88,11 @@ def parts_of(run: RunFolder) -> list[Part]:
     return parts
 
 
-def curve_of(run: RunFolder, whole: Report, parts: Mapping[int, Report]) -> LearningCurve:
-    """Returns the curve through the scores of the fine-tuned models.
+def curve_of(whole: Report, parts: Mapping[int, Report]) -> LearningCurve:
+    """Returns the curve through the scores of the fine-tuned models, on rows that none of them was trained on.
 
     Args:
-        run: the whole.
-        whole: its report.
+        whole: the run's report.
         parts: reports of parts of it by their number of training rows.
 
     Raises:
@@ -103,14 +102,16 @@ def curve_of(run: RunFolder, whole: Report, parts: Mapping[int, Report]) -> Lear
     assert whole.data is not None
     reports[whole.data.train] = whole
     scores = [
-        {row.id: row.fine_tuned_score for row in report.rows if row.fine_tuned_score is not None}
+        {row.id: row.fine_tuned_score for row in report.rows if row.fine_tuned_score is not None and not row.trained_on}
         for report in reports.values()
     ]
     ids = sorted(set.intersection(*(set(found) for found in scores)))
     if not ids:
         raise EvaluateError("No test row was scored for all models of the curve.", code="no_common_samples")
     each = np.array([[found[key] for key in ids] for found in scores])
-    means, covariance = each.mean(axis=1), _covariance(each, _sources(run, whole, ids))
+    sources = {row.id: row.source for row in whole.rows if row.source}
+    _, numbers = np.unique([sources.get(key, key) for key in ids], return_inverse=True)
+    means, covariance = each.mean(axis=1), _covariance(each, numbers)
     errors = np.sqrt(np.diag(covariance))
     fitted = fit_curve(list(reports), means.tolist(), errors.tolist(), covariance=covariance)
     more = fitted.examples_for(GAIN)
@@ -143,21 +144,6 @@ def curve_of(run: RunFolder, whole: Report, parts: Mapping[int, Report]) -> Lear
     )
 
 
-def _sources(run: RunFolder, whole: Report, ids: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Returns the number of each row's source; rows that share none have one of their own."""
-    test = read_checked(run.data / "test.jsonl")
-    counts: dict[str, int] = {}
-    names = []
-    for example in test:
-        key = example.content_hash
-        counts[key] = counts.get(key, 0) + 1
-        names.append(key if counts[key] == 1 else f"{key}-{counts[key]}")
-    cluster = read_recipe(run).evaluate.cluster
-    sources = clusters_of(cluster, test, names)[0] if whole.clusters else None
-    numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(sources[key] if sources else key, len(numbers)) for key in ids])
-
-
 def _covariance(scores: npt.NDArray[np.float64], sources: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     """Returns the covariance of models' mean scores [models, models], from scores [models, rows] row by row.
 
@@ -167,10 +153,9 @@ def _covariance(scores: npt.NDArray[np.float64], sources: npt.NDArray[np.int64])
     Source: the cluster-robust variance of a mean, Miller 2024 (arXiv 2411.00640), section 2.2; the added rows are our choice,
     after Agresti & Min 2005 (Statistics in Medicine 24:729).
     """
-    num_rows, num_sources = scores.shape[1], int(sources.max()) + 1
     off = scores - scores.mean(axis=1, keepdims=True)
-    sums = np.zeros((len(scores), num_sources))
-    np.add.at(sums.T, sources, off.T)
+    sums = np.stack([cluster_sums(row, sources)[0] for row in off])
+    num_rows, num_sources = scores.shape[1], sums.shape[1]
     spread = sums @ sums.T * (num_sources / max(1, num_sources - 1)) + 2 * 0.5**2 * np.eye(len(scores))
     covariance: npt.NDArray[np.float64] = spread / num_rows**2
     return covariance

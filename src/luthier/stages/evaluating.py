@@ -15,7 +15,7 @@ from luthier.evaluate.forgetting.reading import open_probe
 from luthier.evaluate.graders import Grader, JsonGrader, LabelGrader, choose_grader
 from luthier.evaluate.graders.python_grader import isolations
 from luthier.evaluate.pairing import Scores
-from luthier.evaluate.runner import samples_of
+from luthier.evaluate.runner import sample_ids, samples_of
 from luthier.evaluate.samples import Answer, Sample
 from luthier.evaluate.shape import shape_of
 from luthier.evaluate.table import compare_all
@@ -73,24 +73,30 @@ def evaluate_stage(run: RunFolder, subject: Subject, listener: Listener) -> Repo
         numbers = {(example.file, example.line): number for number, example in enumerate(test)}
         test = take(test, limit, recipe.seed)
         encoded = [encoded[numbers[example.file, example.line]] for example in test]
+    ids, train = sample_ids(test), subject.train_examples
+    seen = None if train is None else [train, subject.validation_examples]
+    leaks = find_leaks(seen, test, ids, kept_apart=subject.kept_apart)
+    sources, cluster_key = clusters_of(recipe.evaluate.cluster, test, ids)
     judge = _judge_pairs if method_of(test)[0] == "dpo" else _judge_answers
     found = judge(run, subject, test, encoded, listener)
-    compared = _compare(subject, test, found)
+    honest, parts = _compare(found, recipe, leaks, sources)
+    forgotten = _forgetting(run, subject, listener)
     stages = run.read_manifest().get("stages", {}) if run.manifest.exists() else {}
     seconds = {name: round(stages[name]["seconds"], 1) for name in ("data", "train") if name in stages} | found.seconds
     seconds["evaluate"] = round(time.perf_counter() - started, 1)
     report = build_report(
-        compared.honest,
+        honest,
         samples=found.samples,
         base=found.judged["base"],
         fine_tuned=found.judged["fine-tuned"],
         grader=found.grader,
         facts=_facts(run, subject, found.losses, seconds),
         notes=[*notes, *found.notes],
-        sources=compared.sources,
-        trained_on=compared.leaks.kinds,
-        forgetting=_forgetting(run, subject, listener),
-        **compared.sections,
+        sources=sources,
+        trained_on=leaks.kinds,
+        cluster_key=cluster_key,
+        forgetting=forgotten,
+        **parts,
         **found.sections,
     )
     report = with_requirement(report, recipe.evaluate.require)
@@ -124,35 +130,22 @@ class _Found:
     notes: list[str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Compared:
-    """What the scores show.
+def _compare(
+    found: _Found, recipe: Recipe, leaks: Leaks, sources: Mapping[str, str] | None
+) -> tuple[Comparison, dict[str, Any]]:
+    """Returns what base and fine-tuned model show on rows that were not trained on, and parts of the report.
 
-    Attributes:
-        honest: base and fine-tuned model on rows that were not trained on.
-        leaks: the rows that were.
+    Args:
+        found: all models, judged.
+        recipe: its `evaluate.minimum_gain` and seed.
+        leaks: the rows that were trained on.
         sources: sample id → what the row comes from, where rows share a source.
-        sections: parts of the report.
     """
-
-    honest: Comparison
-    leaks: Leaks
-    sources: Mapping[str, str] | None
-    sections: dict[str, Any]
-
-
-def _compare(subject: Subject, test: Sequence[Example], found: _Found) -> _Compared:
-    recipe, ids = subject.recipe, [sample.id for sample in found.samples]
-    train = subject.train_examples
-    seen = None if train is None else [train, subject.validation_examples]
-    leaks: Leaks = find_leaks(seen, test, ids, kept_apart=subject.kept_apart)
-    clusters, key = clusters_of(recipe.evaluate.cluster, test, ids)
-    deed = "ranked" if found.grader[0] == GRADER else "answered"
     settings: dict[str, Any] = {
         "minimum_gain": recipe.evaluate.minimum_gain,
         "seed": recipe.seed,
-        "deed": deed,
-        "clusters": clusters,
+        "deed": "ranked" if found.grader[0] == GRADER else "answered",
+        "clusters": sources,
     }
 
     def scores(name: str, *, leaked: bool | None) -> Scores:
@@ -168,17 +161,11 @@ def _compare(subject: Subject, test: Sequence[Example], found: _Found) -> _Compa
     honest = compare(leaked=False)
     assert honest is not None
     with_them, on_them = (compare(leaked=each) if leaks.kinds else None for each in (None, True))
-    parts: dict[str, Any] = {
-        "cluster_key": key,
-        "contamination": contamination(leaks, honest, with_them, on_them),
-    }
+    parts: dict[str, Any] = {"contamination": contamination(leaks, honest, with_them, on_them)}
     if len(found.judged) > 2:
-        table = compare_all(
-            {name: {"score": scores(name, leaked=False)} for name in found.judged},
-            **settings,
-        )
+        table = compare_all({name: {"score": scores(name, leaked=False)} for name in found.judged}, **settings)
         parts["table"] = sections.model_table(table, found.judged, found.described)
-    return _Compared(honest, leaks, clusters, parts)
+    return honest, parts
 
 
 def _judge_answers(
@@ -187,7 +174,7 @@ def _judge_answers(
     """Judges by what the models answer."""
     samples = samples_of(test, subject.model.chat)
     targets = _targets(subject.train_examples or test, subject.model.chat)
-    graded = _Grading.of(run, subject, targets, samples, listener)
+    graded = _Grading.of(run, subject, targets, listener)
     models, notes = models_of(subject, samples, listener)
     listener(Event("stage", f"Evaluating on {len(samples):,} test rows"))
     judged, seconds, more = graded.judge(models, samples)
@@ -214,15 +201,12 @@ def _judge_pairs(
     judged = judge_pairs(logps, samples, others, encoded)
     notes: list[str] = []
     targets = _targets(subject.train_examples or test, subject.model.chat)
-    grader, _ = (
-        choose_grader(subject.recipe.evaluate, targets) if subject.recipe.evaluate.grader == "auto" else (None, "")
-    )
-    if grader is None or grader.name in CLOSED:
+    graded = _Grading.of(run, subject, targets, listener)
+    if graded.grader.name in CLOSED or subject.recipe.evaluate.grader != "auto":
         prompts = [
             replace(last, tools=sample.tools)
             for last, sample in zip(samples_of(test, subject.model.chat), samples, strict=True)
         ]
-        graded = _Grading.of(run, subject, targets, prompts, listener)
         models, _ = models_of(subject, prompts, listener, alone=True)
         answered, more, notes = graded.judge(models, prompts)
         seconds |= more
@@ -245,8 +229,7 @@ class _Grading:
 
     Attributes:
         reason: why it was chosen.
-        judge: whom it asks, where it asks a model.
-        notes: what the reader of its scores must know.
+        judge_model: whom it asks, where it asks a model.
     """
 
     run: RunFolder
@@ -254,19 +237,14 @@ class _Grading:
     grader: Grader
     reason: str
     judge_model: OpenedJudge | None
-    notes: list[str]
     listener: Listener
 
     @classmethod
-    def of(
-        cls, run: RunFolder, subject: Subject, targets: Sequence[str], samples: Sequence[Sample], listener: Listener
-    ) -> Self:
+    def of(cls, run: RunFolder, subject: Subject, targets: Sequence[str], listener: Listener) -> Self:
         """Opens the grader that the recipe asks for, or that suits the training answers."""
         judge = open_judge(subject.recipe, run.path, listener)
         grader, reason = choose_grader(subject.recipe.evaluate, targets, judge=judge.judge if judge else None)
-        listener(Event("message", f"grader = {grader.name}: {reason}", {"grader": grader.name}))
-        notes = calibrate(grader, subject.recipe, samples, judge, listener)
-        return cls(run, subject.recipe, grader, reason, judge, notes, listener)
+        return cls(run, subject.recipe, grader, reason, judge, listener)
 
     def judge(
         self, models: Sequence[Asked], samples: Sequence[Sample]
@@ -274,7 +252,9 @@ class _Grading:
         """Returns the models' answers with their grades, the seconds they took, and what their reader must know."""
         seconds: dict[str, float] = {}
         answers: dict[str, list[Answer]] = {}
-        notes = list(self.notes)
+        name = self.grader.name
+        self.listener(Event("message", f"grader = {name}: {self.reason}", {"grader": name}))
+        notes = calibrate(self.grader, self.recipe, samples, self.judge_model, self.listener)
         for model, given, spent in answers_of(models, self.run, self.recipe.evaluate.samples, self.listener):
             seconds[f"answers_{model.source.name}"] = round(spent, 1)
             answers[model.title] = given

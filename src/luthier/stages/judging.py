@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-
-import orjson
 
 from luthier.errors import EvaluateError, RemoteError
 from luthier.evaluate.graders import Grader
@@ -33,8 +30,7 @@ from luthier.remote.usage import Usage, told_cost
 from luthier.report.build import readable
 from luthier.report.judged import GRADING_THREADS, Judged
 from luthier.runs import Event, Listener, no_listener
-from luthier.stages.opening import open_model
-from luthier.stages.sources import identity_of, load_opened
+from luthier.stages.opening import load_opened, open_model, weights_identity
 from luthier.stages.stopping import stop_switch
 
 VERDICTS = "judge.jsonl"
@@ -82,9 +78,7 @@ class RemoteJudge:
             sampling={"temperature": 0, "seed": self._seed} | given,
             response_schema=schema,
             schema_name=request.name,
-            key=hashlib.blake2b(
-                orjson.dumps([self.identity, asdict(request)], option=orjson.OPT_SORT_KEYS), digest_size=16
-            ).hexdigest(),
+            key=request.digest(self.identity),
         )
         try:
             reply = self.service.ask(asked, self.stop_requested)
@@ -195,7 +189,8 @@ def find_judge(recipe: Recipe, listener: Listener, *, patience: Patience | None 
         return load_opened(opened)
 
     local = LocalJudge(load, seed=recipe.seed, batch_size=recipe.evaluate.judge_concurrency)
-    return FoundJudge(text, local, f"{identity_of(opened, dtype)} seed={recipe.seed}")
+    identity = weights_identity(opened.base, dtype, opened.recipe.model.quantization, opened.adapter)
+    return FoundJudge(text, local, f"{identity} seed={recipe.seed}")
 
 
 def open_judge(
@@ -307,17 +302,7 @@ def judged_in_pairs(
             metrics: dict[str, float] = {}
         else:
             grades, metrics = _compared(grader, asked, answers[base], given, workers)
-        scores = [grade.score for grade in grades]
-        judged[name] = Judged(
-            given,
-            grades,
-            {
-                sample.id: scores[number] if draws == 1 else scores[number * draws : (number + 1) * draws]
-                for number, sample in enumerate(samples)
-            },
-            metrics,
-            draws,
-        )
+        judged[name] = Judged.graded(samples, given, grades, metrics, draws)
     return judged
 
 

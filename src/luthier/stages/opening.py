@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -13,6 +13,10 @@ from luthier.errors import RecipeError
 from luthier.recipe import Recipe
 from luthier.recipe_io import LoadedRecipe, dump_recipe, load_recipe, override_recipe, recipe_hash
 from luthier.runs import Listener, RunFolder, sha256_file, utc_now, write_atomically
+
+if TYPE_CHECKING:
+    from luthier.model.loader import LoadedModel
+    from luthier.model.lora import Adapter
 
 Overrides = Sequence[str] | Mapping[str, Any]
 
@@ -166,3 +170,23 @@ def open_model(name: str, overrides: Overrides, listener: Listener) -> OpenedMod
         return OpenedModel(recipe, resolve_model(recipe.model.base, listener), path, None)
     recipe = with_overrides(None, overrides, model__base=name).recipe
     return OpenedModel(recipe, resolve_model(name, listener), None, None)
+
+
+def load_opened(opened: OpenedModel) -> tuple[LoadedModel, Adapter | None]:
+    """Returns a base and its adapter, where it has one, in memory."""
+    from luthier.model.adapter import load_adapter
+    from luthier.model.device import resolve_device
+    from luthier.model.loader import load_model, resolve_dtype
+
+    recipe = opened.recipe.model
+    device, _ = resolve_device(recipe.device)
+    dtype, _ = resolve_dtype(recipe.dtype, device)
+    model = load_model(opened.base, dtype, quantization=recipe.quantization, device=device)
+    return model, load_adapter(model.network, opened.adapter) if opened.adapter else None
+
+
+def weights_identity(base: str | Path, dtype: str, quantization: str, adapter: Path | None) -> str:
+    """Returns what the answers of a local model depend on: the base, how it is held, and the bytes of an adapter."""
+    from luthier.model.adapter import weights_file
+
+    return f"{base} {dtype} {quantization} {sha256_file(weights_file(adapter)) if adapter else 'none'}"

@@ -12,20 +12,18 @@ from typing import Any
 import orjson
 
 from luthier.errors import RemoteError
-from luthier.evaluate.runner import LocalModel
+from luthier.evaluate.runner import LocalModel, seed_of
 from luthier.evaluate.samples import Answer, AnswerSource, Sample
 from luthier.evaluate.sentences import counted
-from luthier.model.adapter import load_adapter, weights_file
-from luthier.model.device import resolve_device
-from luthier.model.loader import LoadedModel, load_model, resolve_dtype
+from luthier.model.loader import LoadedModel
 from luthier.model.lora import Adapter
 from luthier.recipe import Recipe
 from luthier.remote.address import is_remote, read_address
 from luthier.remote.chat import ChatReply, ChatRequest, ChatService, Patience
 from luthier.remote.retrying import Stopped
 from luthier.remote.usage import Usage, told_cost
-from luthier.runs import Listener, no_listener, sha256_file
-from luthier.stages.opening import OpenedModel, open_model
+from luthier.runs import Listener, no_listener
+from luthier.stages.opening import load_opened, open_model, weights_identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,32 +80,33 @@ def open_source(
         return RemoteModel(ChatService(read_address(text, param=param), patience=settings.patience), settings)
     opened = open_model(text, (), listener)
     model, adapter = load_opened(opened)
+    identity = weights_identity(opened.base, model.dtype, opened.recipe.model.quantization, opened.adapter)
+    return local_source(
+        source_name("local", text), model, adapter, settings, identity=identity, use_adapter=adapter is not None
+    )
+
+
+def local_source(
+    name: str,
+    model: LoadedModel,
+    adapter: Adapter | None,
+    settings: SourceSettings,
+    *,
+    identity: str,
+    use_adapter: bool,
+) -> LocalModel:
+    """Returns a model in memory as a source of answers; the arguments are those of `LocalModel`."""
     return LocalModel(
-        source_name("local", text),
+        name,
         model,
         adapter,
-        identity=identity_of(opened, model.dtype),
-        use_adapter=adapter is not None,
+        identity=identity,
+        use_adapter=use_adapter,
         max_new_tokens=settings.max_new_tokens,
         batch_size=settings.batch_size,
         temperature=settings.temperature,
         seed=settings.seed,
     )
-
-
-def load_opened(opened: OpenedModel) -> tuple[LoadedModel, Adapter | None]:
-    """Returns what a name was found to stand for, in memory."""
-    recipe = opened.recipe
-    device, _ = resolve_device(recipe.model.device)
-    dtype, _ = resolve_dtype(recipe.model.dtype, device)
-    model = load_model(opened.base, dtype, quantization=recipe.model.quantization, device=device)
-    return model, load_adapter(model.network, opened.adapter) if opened.adapter else None
-
-
-def identity_of(opened: OpenedModel, dtype: str) -> str:
-    """Returns what the answers of a local model depend on: the base, how it is held, and the adapter's bytes."""
-    adapter = sha256_file(weights_file(opened.adapter)) if opened.adapter else "none"
-    return f"{opened.base} {dtype} {opened.recipe.model.quantization} {adapter}"
 
 
 def source_name(kind: str, text: str) -> str:
@@ -195,8 +194,7 @@ class RemoteModel(AnswerSource):
 
     def _answer(self, sample: Sample, stop_requested: Callable[[], bool]) -> Answer:
         settings = self._settings
-        drawn = hashlib.blake2b(f"{settings.seed}:{sample.id}".encode(), digest_size=4).digest()
-        seed = settings.seed if settings.temperature == 0 else int.from_bytes(drawn, "big") >> 1
+        seed = settings.seed if settings.temperature == 0 else seed_of(settings.seed, sample.id) >> 1
         messages = [_message(message, self._service.address.service) for message in sample.prompt]
         asked = orjson.dumps([self.identity, sample.id, messages, sample.tools], option=orjson.OPT_SORT_KEYS)
         request = ChatRequest(

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from luthier.advise.hyperparameters import max_new_tokens
 from luthier.data.chat import Example
 from luthier.errors import EvaluateError
-from luthier.model.adapter import load_adapter, weights_file
-from luthier.model.device import resolve_device
-from luthier.model.loader import LoadedModel, load_model, model_shape, resolve_dtype
+from luthier.model.loader import LoadedModel, model_shape
 from luthier.model.lora import Adapter
 from luthier.recipe import Recipe
 from luthier.report.schema import DataSummary, TrainingSummary
-from luthier.runs import sha256_file
-from luthier.stages.opening import OpenedModel
+from luthier.stages.opening import OpenedModel, load_opened, weights_identity
 from luthier.stages.reading import method_of, read_checked
 from luthier.train.encode import Encoded, RowStream, encode_rows
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Subject:
     """What is judged, and on what.
 
@@ -52,12 +50,11 @@ class Subject:
         """Whether the test rows were split from the training rows, rather than given."""
         return self.data is not None and self.recipe.data.test is None
 
-    @property
+    @cached_property
     def identity(self) -> str:
-        """What the answers of both models depend on: the base, how it is held, and the adapter's bytes."""
+        """What the answers of both models depend on."""
         model = self.recipe.model
-        adapter = sha256_file(weights_file(self.adapter_folder))
-        return f"{model.base} {self.model.dtype} {model.quantization} {adapter}"
+        return weights_identity(model.base, self.model.dtype, model.quantization, self.adapter_folder)
 
 
 def open_subject(opened: OpenedModel, examples: Sequence[Example], *, own_rows: bool) -> Subject:
@@ -74,12 +71,9 @@ def open_subject(opened: OpenedModel, examples: Sequence[Example], *, own_rows: 
     """
     if opened.adapter is None:
         raise EvaluateError("A base model alone has nothing to be compared with.", code="not_fine_tuned", param="model")
-    recipe, folder = opened.recipe, opened.base
-    shape = model_shape(folder)
-    device, _ = resolve_device(recipe.model.device)
-    dtype, _ = resolve_dtype(recipe.model.dtype, device)
-    model = load_model(folder, dtype, quantization=recipe.model.quantization, device=device)
-    adapter = load_adapter(model.network, opened.adapter)
+    recipe, shape = opened.recipe, model_shape(opened.base)
+    model, adapter = load_opened(opened)
+    assert adapter is not None
     length = shape.context_length if recipe.model.max_length == "auto" else recipe.model.max_length
     drop = recipe.data.on_too_long == "drop"
     test = encode_rows(model.chat, examples, method=method_of(examples)[0], max_length=length, drop_too_long=drop)
